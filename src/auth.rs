@@ -1,0 +1,181 @@
+//! Host → credentials: ECR's token for ECR's hosts, docker's config and helpers for all others.
+//!
+//! Nothing here talks to a registry, and no secret leaves but inside a [`SecretString`].
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+use secrecy::SecretString;
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::aws::host::EcrHost;
+use crate::aws::token::{AwsSettings, EcrToken, TokenError};
+use crate::oci::reference::Repository;
+
+/// Why there are no credentials.
+#[derive(Debug, Error)]
+pub enum AuthError {
+    /// ECR gave no token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A docker config file isn't one.
+    #[error("{path} is no docker config file, or holds something that can't be read")]
+    Config {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A credential helper failed.
+    #[error("the credential helper {helper}, named in {path}, failed for {server}")]
+    Helper {
+        /// The file that names it.
+        path: PathBuf,
+        /// The helper's program.
+        helper: String,
+        /// The registry.
+        server: String,
+    },
+    /// The place that gives out tokens gave none.
+    #[error("{realm}, where {host} sends for a token, answered {status}")]
+    Realm {
+        /// The registry.
+        host: String,
+        /// The realm, redacted.
+        realm: String,
+        /// The status of its answer.
+        status: u16,
+    },
+    /// The place that gives out tokens couldn't be reached.
+    #[error("{realm}, where {host} sends for a token, could not be reached")]
+    RealmUnreachable {
+        /// The registry.
+        host: String,
+        /// The realm, redacted.
+        realm: String,
+        /// What went wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The registry names a realm that must not see a password.
+    #[error("{host} sends for a token to {realm}, which is not https")]
+    RealmInsecure {
+        /// The registry.
+        host: String,
+        /// The realm, redacted.
+        realm: String,
+    },
+}
+
+/// What a registry is shown.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// ECR's token.
+    Ecr(Arc<EcrToken>),
+    /// A name and a password.
+    Basic {
+        /// The name.
+        username: String,
+        /// The password.
+        password: SecretString,
+    },
+    /// A token to be exchanged for a bearer token.
+    Identity(SecretString),
+    /// Nothing.
+    Anonymous,
+}
+
+/// How credentials are looked for.
+#[derive(Debug, Clone)]
+pub struct AuthSettings {
+    /// For ECR.
+    pub aws: AwsSettings,
+    /// Docker's and podman's config files, the first that knows the registry wins; those that aren't there are passed over.
+    pub config_files: Vec<PathBuf>,
+}
+
+impl AuthSettings {
+    /// The credentials for a repository. Doesn't ask ECR yet; may run a credential helper, so it blocks.
+    ///
+    /// # Errors
+    /// When a config file is malformed, or a helper fails.
+    pub fn find(&self, repository: &Repository) -> Result<Credentials, AuthError> {
+        if let Some(host) = EcrHost::of(&repository.host) {
+            return Ok(Credentials::Ecr(Arc::new(EcrToken::new(host, self.aws.clone()))));
+        }
+        for path in &self.config_files {
+            if let Some(found) = look_up(path, repository)? {
+                return Ok(found);
+            }
+        }
+        Ok(Credentials::Anonymous)
+    }
+}
+
+#[derive(Deserialize)]
+struct Keys {
+    auths: Option<std::collections::BTreeMap<String, serde::de::IgnoredAny>>,
+}
+
+fn look_up(path: &Path, repository: &Repository) -> Result<Option<Credentials>, AuthError> {
+    let Ok(bytes) = fs::read(path) else { return Ok(None) };
+    let malformed = || AuthError::Config { path: path.to_owned() };
+    let keys: Keys = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
+    let server = server_key(&keys.auths.unwrap_or_default(), repository);
+    match docker_credential::get_credential_from_reader(bytes.as_slice(), &server) {
+        Ok(DockerCredential::UsernamePassword(username, password)) if username.is_empty() && password.is_empty() => {
+            Ok(None)
+        }
+        Ok(DockerCredential::UsernamePassword(username, password)) => {
+            Ok(Some(Credentials::Basic { username, password: password.into() }))
+        }
+        Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Credentials::Identity(token.into()))),
+        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(None),
+        // The helper protocol has no code for "I know nothing of it": this text is its constant. What a helper prints is
+        // not shown, since nobody knows what it holds.
+        Err(CredentialRetrievalError::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => {
+            Ok(None)
+        }
+        Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
+            Err(AuthError::Helper { path: path.to_owned(), helper, server })
+        }
+        Err(
+            CredentialRetrievalError::HelperCommunicationError | CredentialRetrievalError::MalformedHelperResponse,
+        ) => Err(AuthError::Helper { path: path.to_owned(), helper: "docker-credential-…".to_owned(), server }),
+        Err(_) => Err(malformed()),
+    }
+}
+
+/// The key under which a config file has the repository: podman allows `host/team/app` and `host/team` beside `host`.
+fn server_key<V>(auths: &std::collections::BTreeMap<String, V>, repository: &Repository) -> String {
+    let mut key = repository.to_string();
+    while key.len() > repository.host.as_str().len() {
+        if auths.contains_key(&key) {
+            return key;
+        }
+        let Some(end) = key.rfind('/') else { break };
+        key.truncate(end);
+    }
+    repository.host.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::oci::reference::Reference;
+
+    #[test]
+    fn the_longest_key_wins() {
+        let auths: BTreeMap<String, ()> =
+            ["h.example", "h.example/team", "h.example/team/app/x"].map(|key| (key.to_owned(), ())).into();
+        let check = |reference: &str, key: &str| {
+            assert_eq!(server_key(&auths, &Reference::parse(reference).unwrap().repository), key);
+        };
+        check("h.example/team/app", "h.example/team");
+        check("h.example/team/app/x", "h.example/team/app/x");
+        check("h.example/other", "h.example");
+        check("other.example/team", "other.example");
+    }
+}

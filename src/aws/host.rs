@@ -1,0 +1,110 @@
+//! ECR's host names: what region, account and variant a host says, and that it really is one.
+
+use crate::oci::reference::Host;
+
+/// A private ECR registry, as its host name describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EcrHost {
+    /// The twelve digits of the account.
+    pub account: String,
+    /// The region; tokens come from there.
+    pub region: String,
+    /// Whether the FIPS endpoint is meant.
+    pub fips: bool,
+    /// Whether the dual-stack endpoint is meant.
+    pub dual_stack: bool,
+}
+
+/// The DNS suffixes of AWS's partitions; `on.…` are the dual-stack ones (facts/ecr.md, Hosts).
+const SUFFIXES: [&str; 9] = [
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "on.aws",
+    "on.amazonwebservices.com.cn",
+    "sc2s.sgov.gov",
+    "c2s.ic.gov",
+    "cloud.adc-e.uk",
+    "csp.hci.ic.gov",
+];
+
+impl EcrHost {
+    /// What `host` says, if it is a private ECR registry; the port doesn't matter.
+    ///
+    /// The grammar is the one of AWS's own credential helper (facts/ecr.md, Hosts), anchored at both ends so that
+    /// `….amazonaws.com.example.com` gets no token.
+    #[must_use]
+    pub fn of(host: &Host) -> Option<Self> {
+        let (account, rest) = host.name().split_once('.')?;
+        if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        // `dkr-ecr` has a dash exactly where the suffix begins with `on.`, yet AWS's grammar allows either.
+        let rest = rest.strip_prefix("dkr.ecr").or_else(|| rest.strip_prefix("dkr-ecr"))?;
+        let (fips, rest) = match rest.strip_prefix("-fips") {
+            Some(rest) => (true, rest),
+            None => (false, rest),
+        };
+        let (region, suffix) = rest.strip_prefix('.')?.split_once('.')?;
+        let region_like = region.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+            && region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if !region_like || !SUFFIXES.contains(&suffix) {
+            return None;
+        }
+        Some(Self {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            fips,
+            dual_stack: suffix.starts_with("on."),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(host: &str) -> Option<EcrHost> {
+        EcrHost::of(&Host::parse(host).unwrap())
+    }
+
+    #[test]
+    fn ecr() {
+        let check = |host: &str, region: &str, fips, dual_stack| {
+            let found = of(host).unwrap_or_else(|| panic!("{host}"));
+            assert_eq!((found.region.as_str(), found.fips, found.dual_stack), (region, fips, dual_stack), "{host}");
+            assert_eq!(found.account, "123456789012");
+        };
+        check("123456789012.dkr.ecr.us-west-2.amazonaws.com", "us-west-2", false, false);
+        check("123456789012.dkr.ecr.us-west-2.amazonaws.com:443", "us-west-2", false, false);
+        check("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1", true, false);
+        check("123456789012.dkr-ecr.us-west-2.on.aws", "us-west-2", false, true);
+        check("123456789012.dkr-ecr-fips.us-west-2.on.aws", "us-west-2", true, true);
+        check("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", "cn-north-1", false, false);
+        check("123456789012.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", "cn-north-1", false, true);
+        check("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1", false, false);
+        check("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov", "us-iso-east-1", false, false);
+        check("123456789012.dkr.ecr.us-isob-east-1.sc2s.sgov.gov", "us-isob-east-1", false, false);
+        check("123456789012.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", "eu-isoe-west-1", false, false);
+        check("123456789012.dkr.ecr.us-isof-south-1.csp.hci.ic.gov", "us-isof-south-1", false, false);
+    }
+
+    #[test]
+    fn look_alikes() {
+        let check = |host: &str| assert_eq!(of(host), None, "{host}");
+        check("123456789012.dkr.ecr.us-west-2.amazonaws.com.fake.example.com");
+        check("123456789012.dkr.ecr.us-west-2.amazonaws.com.cn.example.com");
+        check("123456789012.dkr-ecr.us-west-2.on.aws.com.cn");
+        check("x123456789012.dkr.ecr.us-west-2.amazonaws.com");
+        check("12345678901.dkr.ecr.us-west-2.amazonaws.com");
+        check("1234567890123.dkr.ecr.us-west-2.amazonaws.com");
+        check("evil.123456789012.dkr.ecr.us-west-2.amazonaws.com");
+        check("123456789012.dkr.ecr.amazonaws.com");
+        check("123456789012.dkrxecr.us-west-2.amazonaws.com");
+        check("123456789012.dkr.ecr-fipsy.us-west-2.amazonaws.com");
+        check("123456789012.dkr.ecr.us-west-2.amazonaws.org");
+        check("123456789012.dkr.ecr.us-west-2.evil.amazonaws.com");
+        check("public.ecr.aws");
+        check("localhost:5000");
+    }
+}

@@ -1,0 +1,4 @@
+//! What only ECR has.
+
+pub mod host;
+pub mod token;

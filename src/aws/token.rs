@@ -1,0 +1,250 @@
+//! ECR's authorization token: fetched once for each registry, fetched again when it expires in mid-push.
+//!
+//! The region, FIPS and dual-stack come from the registry's host; everything else is the AWS SDK's default chain.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_ecr::config::timeout::TimeoutConfig;
+use aws_sdk_ecr::config::SharedHttpClient;
+use aws_sdk_ecr::config::{Credentials, ProvideCredentials, Region};
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::operation::RequestId;
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{self, TlsContext};
+use aws_types::service_config::ServiceConfigKey;
+use secrecy::SecretString;
+use thiserror::Error;
+use tokio::sync::Mutex;
+
+use super::host::EcrHost;
+use crate::trust::Trust;
+
+/// An error of the SDK, printed as the chain of its causes.
+#[derive(Debug)]
+pub struct SdkCause(Box<dyn StdError + Send + Sync>);
+
+impl fmt::Display for SdkCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl StdError for SdkCause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
+
+/// Why there is no token.
+#[derive(Debug, Error)]
+pub enum TokenError {
+    /// The SDK's chain found no credentials.
+    #[error("no AWS credentials were found for {region}")]
+    NoCredentials {
+        /// The region of the registry.
+        region: String,
+        /// What the chain said.
+        source: SdkCause,
+    },
+    /// The SDK's chain found credentials that it couldn't get.
+    #[error("the AWS credentials for {region} could not be had")]
+    Credentials {
+        /// The region of the registry.
+        region: String,
+        /// What the chain said.
+        source: SdkCause,
+    },
+    /// ECR's API said no.
+    #[error(
+        "ecr:GetAuthorizationToken in {region} was answered {code}: {message}{}",
+        request_id.as_ref().map(|id| format!(" (request id {id})")).unwrap_or_default()
+    )]
+    Refused {
+        /// The region of the registry.
+        region: String,
+        /// AWS's error code.
+        code: String,
+        /// AWS's message.
+        message: String,
+        /// AWS's request id.
+        request_id: Option<String>,
+    },
+    /// ECR's API couldn't be reached, or gave something that is no answer.
+    #[error("ECR's API in {region} could not be reached")]
+    Unreachable {
+        /// The region of the registry.
+        region: String,
+        /// What the SDK said.
+        source: SdkCause,
+    },
+    /// The answer has no token.
+    #[error("ECR's API in {region} answered without a token")]
+    Empty {
+        /// The region of the registry.
+        region: String,
+    },
+}
+
+/// How tokens are got, beyond what the host says.
+#[derive(Debug, Clone)]
+pub struct AwsSettings {
+    /// The profile of the shared config files; none for the chain's own.
+    pub profile: Option<String>,
+    /// Where ECR's API is, when it isn't AWS's.
+    pub endpoint_url: Option<String>,
+    /// The trusted authorities.
+    pub trust: Trust,
+    /// A bound on connecting.
+    pub connect_timeout: Duration,
+    /// A bound on one attempt at a request.
+    pub timeout: Duration,
+    /// How often a request is tried again.
+    pub retries: u32,
+}
+
+/// The token of one registry.
+#[derive(Debug)]
+pub struct EcrToken {
+    host: EcrHost,
+    settings: AwsSettings,
+    current: Mutex<Option<SecretString>>,
+}
+
+impl EcrToken {
+    /// A token that isn't fetched yet.
+    #[must_use]
+    pub fn new(host: EcrHost, settings: AwsSettings) -> Self {
+        Self { host, settings, current: Mutex::new(None) }
+    }
+
+    /// The token, as it goes behind `Basic`; fetched by the first who asks, while others wait for it.
+    ///
+    /// `expiresAt` is not looked at: test servers put it into the past (facts/ecr.md, Credentials), and the registry says
+    /// itself when a token has expired.
+    ///
+    /// # Errors
+    /// When there are no credentials, or ECR gives no token for them.
+    pub async fn get(&self) -> Result<SecretString, TokenError> {
+        let mut current = self.current.lock().await;
+        if let Some(token) = &*current {
+            return Ok(token.clone());
+        }
+        let token = self.fetch().await?;
+        *current = Some(token.clone());
+        Ok(token)
+    }
+
+    /// A token other than `stale`, which the registry refused.
+    ///
+    /// # Errors
+    /// As [`EcrToken::get`].
+    pub async fn renew(&self, stale: &SecretString) -> Result<SecretString, TokenError> {
+        use secrecy::ExposeSecret;
+        let mut current = self.current.lock().await;
+        // Of many requests that were refused together the first fetches, and the others find its token here.
+        if let Some(token) = current.as_ref().filter(|token| token.expose_secret() != stale.expose_secret()) {
+            return Ok(token.clone());
+        }
+        let token = self.fetch().await?;
+        *current = Some(token.clone());
+        Ok(token)
+    }
+
+    async fn fetch(&self) -> Result<SecretString, TokenError> {
+        let region = self.host.region.clone();
+        let http = http_client(&self.settings.trust)
+            .map_err(|error| TokenError::Unreachable { region: region.clone(), source: SdkCause(error) })?;
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(self.settings.connect_timeout)
+            .operation_attempt_timeout(self.settings.timeout)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(http)
+            .region(Region::new(region.clone()))
+            .timeout_config(timeouts)
+            .retry_config(aws_config::retry::RetryConfig::standard().with_max_attempts(self.settings.retries + 1));
+        if let Some(profile) = &self.settings.profile {
+            loader = loader.profile_name(profile);
+        }
+        let sdk = loader.load().await;
+        // Asked outright and not left to the client: there a missing credential is one opaque failure among others.
+        let credentials = credentials(&sdk, &region).await?;
+        let mut config = aws_sdk_ecr::config::Builder::from(&sdk).credentials_provider(credentials);
+        if let Some(endpoint) = &self.settings.endpoint_url {
+            config = config.endpoint_url(endpoint);
+        }
+        // With an endpoint of one's own these two are a configuration error (facts/ecr.md, Hosts).
+        let own_endpoint = self.settings.endpoint_url.is_some() || configured_endpoint(&sdk);
+        config = config
+            .use_fips(self.host.fips && !own_endpoint)
+            .use_dual_stack(self.host.dual_stack && !own_endpoint);
+        tracing::debug!(region, "ecr:GetAuthorizationToken");
+        let client = aws_sdk_ecr::Client::from_conf(config.build());
+        let output = client.get_authorization_token().send().await.map_err(|error| classify(&region, error))?;
+        output
+            .authorization_data
+            .unwrap_or_default()
+            .into_iter()
+            .find_map(|data| data.authorization_token)
+            .map(SecretString::from)
+            .ok_or(TokenError::Empty { region })
+    }
+}
+
+/// The SDK's HTTP client with our authorities, and with the proxy that the environment names: the SDK's own builder for a
+/// client with other authorities leaves proxies out.
+fn http_client(trust: &Trust) -> Result<SharedHttpClient, Box<dyn StdError + Send + Sync>> {
+    let context = TlsContext::builder().with_trust_store(trust.store()).build()?;
+    Ok(aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut builder = Connector::builder()
+            .tls_provider(tls::Provider::rustls(tls::rustls_provider::CryptoMode::AwsLc))
+            .tls_context(context.clone())
+            .proxy_config(ProxyConfig::from_env());
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        builder.build()
+    }))
+}
+
+async fn credentials(sdk: &aws_config::SdkConfig, region: &str) -> Result<Credentials, TokenError> {
+    let region = region.to_owned();
+    let Some(provider) = sdk.credentials_provider() else {
+        let source = SdkCause(CredentialsError::not_loaded_no_source().into());
+        return Err(TokenError::NoCredentials { region, source });
+    };
+    provider.provide_credentials().await.map_err(|error| match &error {
+        CredentialsError::CredentialsNotLoaded(_) => {
+            TokenError::NoCredentials { region, source: SdkCause(error.into()) }
+        }
+        _ => TokenError::Credentials { region, source: SdkCause(error.into()) },
+    })
+}
+
+/// Whether environment or profile name an endpoint for ECR, as the SDK itself will find it.
+fn configured_endpoint(sdk: &aws_config::SdkConfig) -> bool {
+    let key = ServiceConfigKey::builder().service_id("ECR").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+    let for_service = key.ok().and_then(|key| sdk.service_config().and_then(|config| config.load_config(key)));
+    for_service.is_some() || sdk.endpoint_url().is_some()
+}
+
+fn classify<E>(region: &str, error: SdkError<E>) -> TokenError
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    let region = region.to_owned();
+    let request_id = error.request_id().map(str::to_owned);
+    match (error.code(), error.as_service_error().is_some()) {
+        (Some(code), true) => TokenError::Refused {
+            region,
+            code: code.to_owned(),
+            message: error.message().unwrap_or("no message").to_owned(),
+            request_id,
+        },
+        _ => TokenError::Unreachable { region, source: SdkCause(error.into()) },
+    }
+}

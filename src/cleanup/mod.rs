@@ -1,0 +1,98 @@
+//! Takes the local image away, once it is known to be somewhere else.
+
+pub mod layout;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::oci::digest::Digest;
+use crate::source::layout::{Defect, LayoutError};
+
+/// What a clean-up removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// Names that left the index.
+    pub names: Vec<String>,
+    /// Files that were removed below `blobs`.
+    pub blobs: usize,
+    /// Bytes that came back on disk.
+    pub freed: u64,
+    /// Whether the folder itself is gone.
+    pub folder: bool,
+}
+
+/// Something that couldn't be removed.
+#[derive(Debug)]
+pub struct Left {
+    /// What.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+fn lines(left: &[Left]) -> String {
+    left.iter().map(|left| format!("\n  {}: {}", left.path.display(), left.source)).collect()
+}
+
+/// Why a clean-up didn't finish.
+#[derive(Debug, Error)]
+pub enum CleanupError {
+    /// The layout can't be read any more.
+    #[error("the layout can't be read any more")]
+    Layout(#[from] LayoutError),
+    /// SOURCE holds layers that were not pushed.
+    #[error("{path} is kept: it holds non-distributable layers that were not pushed: {}", digests(layers))]
+    Withheld {
+        /// The layout.
+        path: PathBuf,
+        /// The layers.
+        layers: Vec<Digest>,
+    },
+    /// The name stands for another image by now.
+    #[error("{path} is kept: the name {name:?} has been given to {now} meanwhile")]
+    NameMoved {
+        /// The layout.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// What it names now.
+        now: Digest,
+    },
+    /// What remains can't be understood, so that nobody knows what it needs.
+    #[error("{path} is kept: what remains in it can't be read, so that its blobs can't be told from others: {defect}")]
+    Unclear {
+        /// The layout.
+        path: PathBuf,
+        /// The defect.
+        defect: Box<Defect>,
+    },
+    /// Somebody writes to the index all the time.
+    #[error("{path} is kept: somebody else keeps writing to its index.json")]
+    Busy {
+        /// The layout.
+        path: PathBuf,
+    },
+    /// The index can't be written, or the lock can't be had.
+    #[error("{path} is kept: {what}")]
+    Kept {
+        /// The layout.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The image's name is gone, and files are left.
+    #[error("these could not be removed:{}", lines(left))]
+    Left {
+        /// What was removed.
+        cleaned: Cleaned,
+        /// What was not.
+        left: Vec<Left>,
+    },
+}
+
+fn digests(digests: &[Digest]) -> String {
+    digests.iter().map(Digest::as_str).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,358 @@
+//! Every error's exit status, and what to do next. The one place that says either.
+
+use std::sync::Arc;
+
+use thiserror::Error as ThisError;
+
+use crate::auth::AuthError;
+use crate::aws::token::TokenError;
+use crate::cleanup::CleanupError;
+use crate::oci::digest::Digest;
+use crate::push::PushError;
+use crate::push::reader::ReadError;
+use crate::push::upload::UploadError;
+use crate::registry::failure::{Answer, Meaning, Network, RegistryError};
+use crate::source::SourceError;
+use crate::source::layout::LayoutError;
+use crate::trust::TrustError;
+
+/// Why a run failed.
+#[derive(Debug, ThisError)]
+pub enum Error {
+    /// SOURCE, as typed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// SOURCE, as found.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Certificates.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// Credentials; shared by all destinations on one host.
+    #[error(transparent)]
+    Auth(Arc<AuthError>),
+    /// A registry's client can't be made.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A destination.
+    #[error(transparent)]
+    Push(#[from] PushError),
+    /// A destination names another digest than the one in SOURCE.
+    #[error("{reference} asks for {asked}, and SOURCE has {found}")]
+    DigestDiffers {
+        /// The destination.
+        reference: String,
+        /// The digest that it names.
+        asked: Digest,
+        /// SOURCE's.
+        found: Digest,
+    },
+    /// Clean-up was asked for together with something that leaves parts of SOURCE unpushed.
+    #[error("--cleanup would remove what --no-referrers leaves out: {} manifests refer to the image", referrers.len())]
+    LeavesOut {
+        /// What would not be pushed.
+        referrers: Vec<Digest>,
+    },
+    /// Clean-up.
+    #[error(transparent)]
+    Cleanup(#[from] CleanupError),
+    /// A thread died.
+    #[error("a task ended unexpectedly")]
+    Task(#[source] tokio::task::JoinError),
+    /// The user stopped the run.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Exit statuses, as the command line promises them.
+mod status {
+    pub(super) const BUG: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const SOURCE: u8 = 3;
+    pub(super) const DENIED: u8 = 4;
+    pub(super) const REFUSED: u8 = 5;
+    pub(super) const UNAVAILABLE: u8 = 6;
+    pub(super) const CLEANUP: u8 = 7;
+    pub(super) const INTERRUPTED: u8 = 130;
+}
+
+impl Error {
+    /// The exit status.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Source(error) => match error {
+                SourceError::Missing { .. } => status::SOURCE,
+                SourceError::Foreign { .. }
+                | SourceError::NotYet { .. }
+                | SourceError::EmptyChoice { .. }
+                | SourceError::Digest(_) => status::USAGE,
+            },
+            Self::Layout(error) => match error {
+                LayoutError::NoneChosen { .. }
+                | LayoutError::NoSuchImage { .. }
+                | LayoutError::AmbiguousName { .. } => status::USAGE,
+                LayoutError::NotAFolder { .. }
+                | LayoutError::NoLayout { .. }
+                | LayoutError::Unreadable { .. }
+                | LayoutError::Malformed { .. }
+                | LayoutError::Version { .. }
+                | LayoutError::IndexTooLarge { .. }
+                | LayoutError::Empty { .. }
+                | LayoutError::Defects { .. } => status::SOURCE,
+            },
+            Self::Trust(_) | Self::DigestDiffers { .. } | Self::LeavesOut { .. } => status::USAGE,
+            Self::Auth(error) => auth_status(error),
+            Self::Registry(error) => registry_status(error),
+            Self::Push(error) => push_status(error),
+            Self::Cleanup(_) => status::CLEANUP,
+            Self::Task(_) => status::BUG,
+            Self::Interrupted => status::INTERRUPTED,
+        }
+    }
+
+    /// What to do next, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Source(error) => source_hint(error),
+            Self::Layout(error) => layout_hint(error),
+            Self::Trust(_) | Self::DigestDiffers { .. } | Self::Interrupted => None,
+            Self::Auth(error) => auth_hint(error),
+            Self::Registry(error) => registry_hint(error),
+            Self::Push(error) => push_hint(error),
+            Self::LeavesOut { .. } => Some("leave out one of the two options".to_owned()),
+            Self::Cleanup(error) => cleanup_hint(error),
+            Self::Task(_) => Some("this is a bug in ecr-push: please report it".to_owned()),
+        }
+    }
+}
+
+fn auth_status(error: &AuthError) -> u8 {
+    match error {
+        AuthError::Token(TokenError::Unreachable { .. }) | AuthError::RealmUnreachable { .. } => status::UNAVAILABLE,
+        AuthError::Token(_)
+        | AuthError::Config { .. }
+        | AuthError::Helper { .. }
+        | AuthError::Realm { .. }
+        | AuthError::RealmInsecure { .. } => status::DENIED,
+    }
+}
+
+fn registry_status(error: &RegistryError) -> u8 {
+    match error {
+        RegistryError::Answered(answer) => match answer.meaning {
+            Meaning::Unauthenticated | Meaning::TokenExpired | Meaning::Denied => status::DENIED,
+            Meaning::RateLimited | Meaning::Unavailable | Meaning::SessionLost => status::UNAVAILABLE,
+            Meaning::RepositoryMissing
+            | Meaning::TagImmutable
+            | Meaning::UploadRefused
+            | Meaning::ReferenceMissing
+            | Meaning::DigestRefused
+            | Meaning::TooLarge
+            | Meaning::NotFound
+            | Meaning::Refused => status::REFUSED,
+        },
+        RegistryError::Unreachable { .. } | RegistryError::Stalled { .. } | RegistryError::Odd { .. } => {
+            status::UNAVAILABLE
+        }
+        RegistryError::Auth(error) => auth_status(error),
+        RegistryError::Client(_) => status::BUG,
+    }
+}
+
+fn push_status(error: &PushError) -> u8 {
+    match error {
+        PushError::Registry(error) => registry_status(error),
+        PushError::Upload(failure) => upload_status(failure),
+        // A corrupt SOURCE outweighs what the registry says of it.
+        PushError::Uploads { failures } => {
+            let corrupt = failures.iter().any(|failure| matches!(failure, UploadError::Read(_)));
+            if corrupt { status::SOURCE } else { failures.first().map_or(status::BUG, upload_status) }
+        }
+        PushError::TagImmutable { .. } | PushError::TagMoved { .. } | PushError::NotThere { .. } => status::REFUSED,
+    }
+}
+
+fn upload_status(error: &UploadError) -> u8 {
+    match error {
+        UploadError::Read(_) => status::SOURCE,
+        UploadError::Registry { source, .. } => registry_status(source),
+    }
+}
+
+fn source_hint(error: &SourceError) -> Option<String> {
+    match error {
+        SourceError::Foreign { prefix: "containers-storage", name } => {
+            Some(format!("write it out first: podman save --format oci-dir -o DIR {name}, then ecr-push DIR DESTINATION"))
+        }
+        SourceError::Foreign { name, .. } => {
+            Some(format!("write it out first: skopeo copy containerd:{name} oci:DIR, then ecr-push DIR DESTINATION"))
+        }
+        SourceError::NotYet { .. } => Some(
+            "unpack an OCI archive with `mkdir DIR && tar -xf FILE -C DIR`; write an engine's image out with \
+             `skopeo copy docker-daemon:NAME:TAG oci:DIR`"
+                .to_owned(),
+        ),
+        SourceError::Missing { .. } => Some(
+            "SOURCE is a folder with `oci-layout` and `index.json`, as `buildah push IMAGE oci:DIR` or \
+             `docker buildx build -o type=oci,tar=false,dest=DIR` write it"
+                .to_owned(),
+        ),
+        SourceError::EmptyChoice { .. } | SourceError::Digest(_) => {
+            Some("choose an image with DIR:NAME or DIR@sha256:DIGEST".to_owned())
+        }
+    }
+}
+
+fn layout_hint(error: &LayoutError) -> Option<String> {
+    match error {
+        LayoutError::NotAFolder { path } => Some(format!(
+            "this version reads folders; an OCI archive is unpacked with `mkdir DIR && tar -xf {} -C DIR`",
+            path.display()
+        )),
+        LayoutError::NoneChosen { .. } | LayoutError::NoSuchImage { .. } => {
+            Some("choose one of these by writing what stands there behind SOURCE".to_owned())
+        }
+        LayoutError::AmbiguousName { .. } => Some("choose one of these by its digest".to_owned()),
+        LayoutError::Defects { defects, .. } => Some(if defects.iter().any(is_outside) {
+            "--follow-symlinks allows blobs that are symbolic links out of the layout".to_owned()
+        } else {
+            "nothing was sent; build or copy the image again".to_owned()
+        }),
+        LayoutError::NoLayout { .. }
+        | LayoutError::Unreadable { .. }
+        | LayoutError::Malformed { .. }
+        | LayoutError::Version { .. }
+        | LayoutError::IndexTooLarge { .. }
+        | LayoutError::Empty { .. } => None,
+    }
+}
+
+fn is_outside(defect: &crate::source::layout::Defect) -> bool {
+    use crate::source::folder::FileError;
+    matches!(defect, crate::source::layout::Defect::File(FileError::Outside { .. }))
+}
+
+fn auth_hint(error: &AuthError) -> Option<String> {
+    match error {
+        AuthError::Token(TokenError::NoCredentials { .. }) => Some(
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile with --profile, or give this machine a role"
+                .to_owned(),
+        ),
+        AuthError::Token(TokenError::Credentials { .. }) => {
+            Some("the profile, role or metadata service that should give credentials failed: see above".to_owned())
+        }
+        AuthError::Token(TokenError::Refused { code, region, .. }) => Some(match code.as_str() {
+            "AccessDeniedException" => "the identity needs ecr:GetAuthorizationToken on *".to_owned(),
+            "ExpiredTokenException" | "ExpiredToken" => "the AWS credentials have expired: get new ones".to_owned(),
+            "UnrecognizedClientException" | "InvalidSignatureException" | "InvalidClientTokenId" => {
+                "AWS doesn't know these credentials: look at the access key, the secret key and the session token".to_owned()
+            }
+            _ => format!("look at the AWS credentials for {region}"),
+        }),
+        AuthError::Token(TokenError::Unreachable { region, .. }) => Some(format!(
+            "is {region} a region, and is its ECR API reachable from here (proxy, VPC endpoint `ecr.api`)?"
+        )),
+        AuthError::Helper { helper, server, .. } => Some(format!("try it by hand: echo {server} | {helper} get")),
+        AuthError::Realm { host, .. } => Some(format!("log in again: docker login {host}")),
+        AuthError::Token(TokenError::Empty { .. })
+        | AuthError::Config { .. }
+        | AuthError::RealmUnreachable { .. }
+        | AuthError::RealmInsecure { .. } => None,
+    }
+}
+
+fn push_hint(error: &PushError) -> Option<String> {
+    match error {
+        PushError::Registry(error) => registry_hint(error),
+        PushError::Upload(failure) => upload_hint(failure),
+        PushError::Uploads { failures } => failures.iter().find_map(upload_hint),
+        PushError::TagImmutable { .. } => Some("choose another tag: no one can move this one".to_owned()),
+        PushError::TagMoved { .. } => Some("SOURCE was kept; find out who else writes this tag".to_owned()),
+        PushError::NotThere { .. } => Some("SOURCE was kept; push again".to_owned()),
+    }
+}
+
+fn upload_hint(error: &UploadError) -> Option<String> {
+    match error {
+        UploadError::Read(error) => match &**error {
+            ReadError::Corrupt(_) => Some("no tag was written; build or copy the image again".to_owned()),
+            ReadError::Unreadable { .. } => None,
+        },
+        UploadError::Registry { source, .. } => registry_hint(source),
+    }
+}
+
+fn registry_hint(error: &RegistryError) -> Option<String> {
+    match error {
+        RegistryError::Answered(answer) => answer_hint(answer),
+        RegistryError::Unreachable { network, ecr, .. } => match network {
+            Network::Name => Some("look at the spelling of the host, of the region in it above all".to_owned()),
+            Network::Tls => Some("--ca-file FILE trusts a private authority; --plain-http is for registries without TLS".to_owned()),
+            Network::Closed if *ecr => {
+                Some("ECR closes connections when the repository or ecr:InitiateLayerUpload on it is missing".to_owned())
+            }
+            Network::Connect | Network::Timeout => {
+                Some("is the registry reachable from here (proxy, VPC endpoint `ecr.dkr`, --registry-endpoint)?".to_owned())
+            }
+            Network::Closed => None,
+        },
+        RegistryError::Stalled { .. } => Some("--timeout SECONDS allows for a slower line".to_owned()),
+        RegistryError::Auth(error) => auth_hint(error),
+        RegistryError::Odd { .. } | RegistryError::Client(_) => None,
+    }
+}
+
+fn answer_hint(answer: &Answer) -> Option<String> {
+    Some(match answer.meaning {
+        Meaning::Unauthenticated if answer.ecr => {
+            "ECR doesn't take this token: are the credentials those of an account that may use this registry?".to_owned()
+        }
+        Meaning::Unauthenticated => {
+            let host = answer.url.split('/').nth(2).unwrap_or("HOST");
+            format!("log in first: docker login {host} (or podman, or a credential helper)")
+        }
+        Meaning::TokenExpired => "the token was renewed and refused again: look at this machine's clock".to_owned(),
+        Meaning::Denied if answer.ecr => format!("the identity needs {} on this repository", action(answer)),
+        Meaning::Denied => "the account that is logged in may not push there".to_owned(),
+        Meaning::RepositoryMissing if answer.ecr => {
+            "create it first: aws ecr create-repository --repository-name NAME, or a creation template".to_owned()
+        }
+        Meaning::RepositoryMissing => "create it first".to_owned(),
+        Meaning::TagImmutable => "choose another tag: no one can move this one".to_owned(),
+        Meaning::DigestRefused => "the registry doesn't take digests of this algorithm".to_owned(),
+        Meaning::RateLimited => "wait a little, or push with fewer --jobs".to_owned(),
+        Meaning::Unavailable | Meaning::SessionLost => "the registry is having trouble: try again, or raise --retries".to_owned(),
+        Meaning::UploadRefused
+        | Meaning::ReferenceMissing
+        | Meaning::TooLarge
+        | Meaning::NotFound
+        | Meaning::Refused => return None,
+    })
+}
+
+/// The IAM action that a request needs (facts/ecr.md, Uploading a blob).
+fn action(answer: &Answer) -> &'static str {
+    let upload = answer.url.contains("/blobs/uploads/");
+    match (answer.method, upload) {
+        ("POST", _) => "ecr:InitiateLayerUpload",
+        (_, true) => "ecr:UploadLayerPart and ecr:CompleteLayerUpload",
+        ("PUT", false) => "ecr:PutImage",
+        _ if answer.url.contains("/blobs/") => "ecr:BatchCheckLayerAvailability",
+        _ => "ecr:BatchGetImage",
+    }
+}
+
+fn cleanup_hint(error: &CleanupError) -> Option<String> {
+    match error {
+        CleanupError::Withheld { .. } => Some("the image was pushed; remove it by hand if these layers may go".to_owned()),
+        CleanupError::Left { .. } | CleanupError::Kept { .. } => {
+            Some("the image was pushed; remove what is named by hand".to_owned())
+        }
+        CleanupError::Layout(_)
+        | CleanupError::NameMoved { .. }
+        | CleanupError::Unclear { .. }
+        | CleanupError::Busy { .. } => Some("the image was pushed; look at the layout before you remove it".to_owned()),
+    }
+}

@@ -1,0 +1,121 @@
+//! What happens while a push runs, for whoever shows it.
+
+use std::time::Duration;
+
+use crate::image::Role;
+use crate::oci::digest::Digest;
+use crate::oci::reference::Repository;
+
+/// Names one attempt at uploading one blob to one repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Attempt(pub u64);
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The blob is in the registry.
+    Done,
+    /// It isn't, and the attempt's bytes don't count.
+    GivenUp,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// SOURCE was read and is whole.
+    Read {
+        /// The root manifest's digest.
+        digest: Digest,
+        /// How many manifests there are.
+        manifests: usize,
+        /// How many blobs there are.
+        blobs: usize,
+        /// Bytes of all of them.
+        bytes: u64,
+    },
+    /// It is known what one repository lacks.
+    Planned {
+        /// The repository.
+        repository: Repository,
+        /// Blobs to upload.
+        blobs: usize,
+        /// Their bytes.
+        bytes: u64,
+        /// Blobs that are there already.
+        present: usize,
+    },
+    /// An attempt at uploading a blob begins.
+    Started {
+        /// The attempt.
+        attempt: Attempt,
+        /// The repository.
+        repository: Repository,
+        /// The blob.
+        digest: Digest,
+        /// What it is in the image.
+        role: Role,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// An attempt has moved on.
+    Moved {
+        /// The attempt.
+        attempt: Attempt,
+        /// How many bytes more.
+        bytes: u64,
+    },
+    /// An attempt is over.
+    Ended {
+        /// The attempt.
+        attempt: Attempt,
+        /// How.
+        ending: Ending,
+    },
+    /// Something failed and will be tried again.
+    Waiting {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        why: String,
+        /// How long until the next try.
+        wait: Duration,
+    },
+    /// A manifest was written.
+    Manifest {
+        /// The repository.
+        repository: Repository,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// A tag was written.
+    Tagged {
+        /// The repository.
+        repository: Repository,
+        /// The tag.
+        tag: String,
+    },
+    /// Everything in one repository was read back.
+    Verified {
+        /// The repository.
+        repository: Repository,
+    },
+    /// Something that the user should know.
+    Warning {
+        /// What.
+        text: String,
+    },
+}
+
+/// Takes events. Called from many threads, and never fails.
+pub trait Reporter: Send + Sync {
+    /// Takes one event.
+    fn report(&self, event: &Event);
+}
+
+/// Takes events and forgets them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Reporter for Silent {
+    fn report(&self, _: &Event) {}
+}

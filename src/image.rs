@@ -1,0 +1,161 @@
+//! The tree of manifests and blobs that a push carries. A value: it knows neither registry nor folder.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use crate::oci::descriptor::{Descriptor, MediaType};
+use crate::oci::digest::Digest;
+use crate::oci::manifest::Manifest;
+
+/// Where a blob's bytes are.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// In memory, and hashed already: small blobs, and those that a descriptor carries in its `data`.
+    Held(Bytes),
+    /// In a file, to be hashed while it is sent.
+    File(PathBuf),
+}
+
+/// What a blob is in its image; for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The config.
+    Config,
+    /// A layer.
+    Layer {
+        /// Its number, from 1, the base first.
+        number: usize,
+        /// How many there are.
+        of: usize,
+    },
+}
+
+/// A blob to push.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its media type.
+    pub media_type: MediaType,
+    /// What it is in the first image that has it.
+    pub role: Role,
+    /// Where its bytes are.
+    pub content: Content,
+}
+
+/// A layer that its licence forbids to distribute: it is never uploaded.
+#[derive(Debug, Clone)]
+pub struct Withheld {
+    /// Its digest.
+    pub digest: Digest,
+    /// Whether SOURCE holds it all the same.
+    pub held: bool,
+}
+
+/// A manifest in its tree.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The blobs that have to be there before it.
+    pub blobs: Vec<Digest>,
+    /// 0 for a manifest without children, else one more than its highest child.
+    pub height: usize,
+}
+
+impl Node {
+    /// The manifests that have to be there before it.
+    pub fn children(&self) -> impl Iterator<Item = &Digest> {
+        self.manifest.children().iter().map(|child| &child.digest)
+    }
+}
+
+/// An image with everything that belongs to it.
+#[derive(Debug, Clone)]
+pub struct Image {
+    nodes: Vec<Node>,
+    by_digest: HashMap<Digest, usize>,
+    root: Digest,
+    referrers: Vec<Digest>,
+    blobs: BTreeMap<Digest, Blob>,
+    withheld: Vec<Withheld>,
+}
+
+impl Image {
+    /// Puts an image together.
+    ///
+    /// `nodes` has children before parents and subjects before referrers; `root` and `referrers` are among them.
+    #[must_use]
+    pub fn new(
+        nodes: Vec<Node>,
+        root: Digest,
+        referrers: Vec<Digest>,
+        blobs: BTreeMap<Digest, Blob>,
+        withheld: Vec<Withheld>,
+    ) -> Self {
+        let by_digest = nodes.iter().enumerate().map(|(at, node)| (node.manifest.digest.clone(), at)).collect();
+        Self { nodes, by_digest, root, referrers, blobs, withheld }
+    }
+
+    /// Every manifest: children before parents, subjects before referrers.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The manifest of that digest.
+    #[must_use]
+    pub fn node(&self, digest: &Digest) -> Option<&Node> {
+        self.by_digest.get(digest).map(|at| &self.nodes[*at])
+    }
+
+    /// The root manifest: the one that tags name.
+    ///
+    /// # Panics
+    /// Never: [`Image::new`] is given the root among the nodes.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "an image without its root is a bug, not a bad input")]
+    pub fn root(&self) -> &Node {
+        self.node(&self.root).expect("the root is among the nodes")
+    }
+
+    /// Manifests in SOURCE that refer to this image: signatures, SBOMs, attestations; a subject before its referrers.
+    #[must_use]
+    pub fn referrers(&self) -> &[Digest] {
+        &self.referrers
+    }
+
+    /// Every blob, once.
+    pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
+        self.blobs.values()
+    }
+
+    /// The blob of that digest.
+    #[must_use]
+    pub fn blob(&self, digest: &Digest) -> Option<&Blob> {
+        self.blobs.get(digest)
+    }
+
+    /// Layers that are never uploaded.
+    #[must_use]
+    pub fn withheld(&self) -> &[Withheld] {
+        &self.withheld
+    }
+
+    /// Bytes of all blobs and manifests.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let manifests: usize = self.nodes.iter().map(|node| node.manifest.bytes.len()).sum();
+        self.blobs.values().map(|blob| blob.size).sum::<u64>() + manifests as u64
+    }
+}
+
+/// The role of the `at`-th of a manifest's blobs, the config being the first.
+#[must_use]
+pub fn role(at: usize, blobs: &[&Descriptor]) -> Role {
+    if at == 0 { Role::Config } else { Role::Layer { number: at, of: blobs.len() - 1 } }
+}

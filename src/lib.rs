@@ -1,0 +1,20 @@
+//! Puts a container image that is on this machine into Amazon ECR, verifies it, and frees the disk afterwards.
+//!
+//! Data moves one way: [`source`] → [`image`] → [`plan`] → [`push`] → [`report`] → [`cleanup`]; [`job`] is that way from
+//! end to end. What happens meanwhile is told to an [`event::Reporter`]. Nothing here prints, and only the AWS SDK, the
+//! HTTP client and the system's certificate store look at the environment.
+
+pub mod auth;
+pub mod aws;
+pub mod cleanup;
+pub mod error;
+pub mod event;
+pub mod image;
+pub mod job;
+pub mod oci;
+pub mod plan;
+pub mod push;
+pub mod registry;
+pub mod report;
+pub mod source;
+pub mod trust;

@@ -1,0 +1,239 @@
+//! What goes where, in which order. Pure: it knows neither network nor disk.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::image::Image;
+use crate::oci::digest::Digest;
+use crate::oci::reference::{Repository, Tag};
+
+/// A repository to push to, with all that is to be written there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The repository.
+    pub repository: Repository,
+    /// The tags, in the order in which they are written; none for a push by digest alone.
+    pub tags: Vec<Tag>,
+}
+
+/// What a tag names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// The image that is pushed.
+    Same,
+    /// Another one.
+    Other(Digest),
+    /// Nothing.
+    Absent,
+}
+
+/// What one repository has and lacks, as far as it was asked.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// What each of the target's tags names; for a target without tags, whether the root is there.
+    pub looks: Vec<Look>,
+    /// Manifests to write.
+    pub manifests: HashSet<Digest>,
+    /// Blobs to upload.
+    pub blobs: HashSet<Digest>,
+}
+
+/// A blob, read once and sent to several repositories of one registry at the same time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// The blob.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The targets' numbers.
+    pub targets: Vec<usize>,
+}
+
+/// What one target gets once its blobs are there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Writes {
+    /// Manifests by digest; those of one wave need all earlier waves and nothing of their own.
+    pub waves: Vec<Vec<Digest>>,
+    /// Whether the root has to be written by digest, because there is no tag to write it under.
+    pub root_by_digest: bool,
+    /// Numbers of the tags to write, the first of which brings the root along.
+    pub tags: Vec<usize>,
+    /// Referrers, a subject before what refers to it.
+    pub referrers: Vec<Digest>,
+}
+
+/// Steps in which every manifest follows all that it points to; tags come last, so that nobody ever resolves a
+/// half-pushed image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The uploads, the largest first.
+    pub uploads: Vec<Upload>,
+    /// The writes of each target.
+    pub writes: Vec<Writes>,
+}
+
+impl Plan {
+    /// The plan for pushing `image`: `surveys` has one survey for each of `targets`, and `None` for one that failed.
+    #[must_use]
+    pub fn new(image: &Image, targets: &[Target], surveys: &[Option<Survey>]) -> Self {
+        let mut uploads: BTreeMap<(&str, &Digest), Upload> = BTreeMap::new();
+        for (at, survey) in surveys.iter().enumerate() {
+            let host = targets[at].repository.host.as_str();
+            for blob in survey.iter().flat_map(|survey| &survey.blobs).filter_map(|digest| image.blob(digest)) {
+                let upload = uploads.entry((host, &blob.digest)).or_insert_with(|| Upload {
+                    digest: blob.digest.clone(),
+                    size: blob.size,
+                    targets: Vec::new(),
+                });
+                upload.targets.push(at);
+            }
+        }
+        let mut uploads: Vec<Upload> = uploads.into_values().collect();
+        // The largest first: whatever is started last ends last, and that had better be something short. Stable, so that
+        // equal sizes keep the order of their digests and a run can be compared with another.
+        uploads.sort_by_key(|upload| std::cmp::Reverse(upload.size));
+        let writes = surveys.iter().map(|survey| survey.as_ref().map_or_else(Writes::default, |s| writes(image, s)));
+        Self { writes: writes.collect(), uploads }
+    }
+}
+
+fn writes(image: &Image, survey: &Survey) -> Writes {
+    let root = &image.root().manifest.digest;
+    let referrers: Vec<Digest> =
+        image.referrers().iter().filter(|digest| survey.manifests.contains(digest)).cloned().collect();
+    let mut waves: Vec<Vec<Digest>> = Vec::new();
+    for node in image.nodes() {
+        let digest = &node.manifest.digest;
+        if digest == root || referrers.contains(digest) || !survey.manifests.contains(digest) {
+            continue;
+        }
+        if waves.len() <= node.height {
+            waves.resize(node.height + 1, Vec::new());
+        }
+        waves[node.height].push(digest.clone());
+    }
+    waves.retain(|wave| !wave.is_empty());
+    let tags: Vec<usize> =
+        survey.looks.iter().enumerate().filter(|(_, look)| **look != Look::Same).map(|(at, _)| at).collect();
+    Writes { waves, root_by_digest: survey.manifests.contains(root), tags, referrers }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::image::{Blob, Content, Node, Role};
+    use crate::oci::digest::Algorithm;
+    use crate::oci::manifest::Manifest;
+    use crate::oci::reference::Reference;
+
+    const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+    fn blob(name: u64) -> Blob {
+        let bytes = Bytes::from(vec![b'x'; usize::try_from(name).unwrap() + 1]);
+        let digest = Digest::of(Algorithm::Sha256, &bytes);
+        let (size, role) = (bytes.len() as u64, Role::Config);
+        Blob { digest, size, media_type: "text/plain".into(), role, content: Content::Held(bytes) }
+    }
+
+    fn descriptor(media_type: &str, digest: &Digest, size: u64) -> serde_json::Value {
+        serde_json::json!({"mediaType": media_type, "digest": digest.as_str(), "size": size})
+    }
+
+    fn node(json: &serde_json::Value, media_type: &str, blobs: Vec<Digest>, height: usize) -> Node {
+        let bytes = Bytes::from(json.to_string());
+        let digest = Digest::of(Algorithm::Sha256, &bytes);
+        Node { manifest: Manifest::parse(&media_type.into(), &digest, bytes).unwrap(), blobs, height }
+    }
+
+    /// A tree: `shape` has for each image the numbers of its blobs, and every `fan` of them share an index.
+    fn image(shape: &[Vec<u64>], fan: usize) -> Image {
+        let mut blobs = BTreeMap::new();
+        let mut nodes: Vec<Node> = Vec::new();
+        let mut indexes = Vec::new();
+        for (at, group) in shape.chunks(fan).enumerate() {
+            let mut children = Vec::new();
+            for (nth, numbers) in group.iter().enumerate() {
+                let own: Vec<Blob> = numbers.iter().map(|n| blob(*n)).collect();
+                let of: Vec<_> = own.iter().map(|b| descriptor("text/plain", &b.digest, b.size)).collect();
+                let json = serde_json::json!({
+                    "schemaVersion": 2, "config": of[0], "layers": of[1..],
+                    "annotations": {"number": format!("{at}.{nth}")},
+                });
+                let digests = own.iter().map(|b| b.digest.clone()).collect();
+                nodes.push(node(&json, IMAGE, digests, 0));
+                children.push(descriptor(IMAGE, &nodes.last().unwrap().manifest.digest, 1));
+                blobs.extend(own.into_iter().map(|b| (b.digest.clone(), b)));
+            }
+            let json = serde_json::json!({"schemaVersion": 2, "manifests": children, "annotations": {"n": at.to_string()}});
+            nodes.push(node(&json, INDEX, Vec::new(), 1));
+            indexes.push(descriptor(INDEX, &nodes.last().unwrap().manifest.digest, 1));
+        }
+        nodes.push(node(&serde_json::json!({"schemaVersion": 2, "manifests": indexes}), INDEX, Vec::new(), 2));
+        let root = nodes.last().unwrap().manifest.digest.clone();
+        Image::new(nodes, root, Vec::new(), blobs, Vec::new())
+    }
+
+    fn target(reference: &str) -> Target {
+        let reference = Reference::parse(reference).unwrap();
+        Target { repository: reference.repository, tags: reference.tag.into_iter().collect() }
+    }
+
+    fn all(image: &Image, looks: Vec<Look>) -> Survey {
+        Survey {
+            looks,
+            manifests: image.nodes().iter().map(|node| node.manifest.digest.clone()).collect(),
+            blobs: image.blobs().map(|blob| blob.digest.clone()).collect(),
+        }
+    }
+
+    #[test]
+    fn one_reading_serves_all_repositories_of_a_registry() {
+        let image = image(&[vec![1, 2], vec![1, 9]], 2);
+        let targets = [target("a.example/x:v1"), target("a.example/y:v1"), target("b.example/x:v1")];
+        let survey = all(&image, vec![Look::Absent]);
+        let plan = Plan::new(&image, &targets, &[Some(survey.clone()), Some(survey.clone()), Some(survey)]);
+        let targets: Vec<_> = plan.uploads.iter().map(|upload| upload.targets.as_slice()).collect();
+        assert_eq!(targets, [&[0, 1][..], &[2], &[0, 1], &[2], &[0, 1], &[2]]);
+        assert_eq!(plan.uploads[0].size, 10);
+    }
+
+    #[test]
+    fn what_is_there_is_left_alone() {
+        let image = image(&[vec![1, 2]], 1);
+        let survey = Survey { looks: vec![Look::Same, Look::Absent], ..Survey::default() };
+        let plan = Plan::new(&image, &[target("a.example/x:v1")], &[Some(survey)]);
+        assert_eq!(plan.uploads, []);
+        assert_eq!(plan.writes[0], Writes { tags: vec![1], ..Writes::default() });
+        assert_eq!(Plan::new(&image, &[target("a.example/x:v1")], &[None]).writes, [Writes::default()]);
+    }
+
+    proptest! {
+        #[test]
+        fn children_precede_parents(
+            shape in proptest::collection::vec(proptest::collection::vec(0_u64..20, 1..5), 1..12),
+            fan in 1_usize..5,
+        ) {
+            let image = image(&shape, fan);
+            let plan = Plan::new(&image, &[target("a.example/x:v1")], &[Some(all(&image, vec![Look::Absent]))]);
+            let mut wave_of: HashMap<&Digest, usize> = HashMap::new();
+            for (at, wave) in plan.writes[0].waves.iter().enumerate() {
+                wave_of.extend(wave.iter().map(|digest| (digest, at)));
+            }
+            let root = &image.root().manifest.digest;
+            prop_assert!(!wave_of.contains_key(root));
+            prop_assert_eq!(wave_of.len() + 1, image.nodes().len());
+            for node in image.nodes().iter().filter(|node| node.manifest.digest != *root) {
+                for child in node.children() {
+                    prop_assert!(wave_of[child] < wave_of[&node.manifest.digest]);
+                }
+            }
+            prop_assert!(plan.uploads.is_sorted_by_key(|upload| std::cmp::Reverse(upload.size)));
+            prop_assert_eq!(plan.uploads.len(), image.blobs().count());
+        }
+    }
+}

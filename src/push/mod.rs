@@ -1,0 +1,386 @@
+//! Carries a plan out: blobs side by side, then manifests, then tags, then the check.
+//!
+//! A destination that fails gets no tags; the others finish. Nothing here touches SOURCE but to read it.
+
+pub mod reader;
+pub mod retry;
+pub mod sessions;
+mod survey;
+mod tags;
+pub mod upload;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use thiserror::Error;
+
+use self::reader::Pool;
+use self::retry::Retry;
+use self::sessions::Sessions;
+use self::upload::{UploadError, Uploader};
+use crate::event::{Event, Reporter};
+use crate::image::Image;
+use crate::oci::digest::Digest;
+use crate::plan::{Look, Plan, Survey, Target, Writes};
+use crate::registry::Registry;
+use crate::registry::failure::RegistryError;
+
+/// Manifests under way at once in one repository: ECR takes 10 a second (facts/ecr.md, Speed).
+const MANIFESTS: usize = 4;
+
+/// A target and how it is reached.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// What is to be written where.
+    pub target: Target,
+    /// Its registry; destinations on one host share it.
+    pub registry: Arc<Registry>,
+    /// Whether it is ECR, whose word on what it has is enough.
+    pub is_ecr: bool,
+}
+
+/// How a push is carried out.
+#[derive(Debug, Clone, Copy)]
+pub struct PushOptions {
+    /// Blobs in flight at once.
+    pub jobs: usize,
+    /// How often something transient is tried again.
+    pub retries: u32,
+    /// Look up every blob and child even where a tag names the image already: SOURCE will be removed afterwards.
+    pub thorough: bool,
+}
+
+/// Why a destination hasn't got the image.
+#[derive(Debug, Error)]
+pub enum PushError {
+    /// A request failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Blobs failed.
+    #[error("{} blobs could not be uploaded:{}", failures.len(), lines(failures))]
+    Uploads {
+        /// Each of them.
+        failures: Vec<UploadError>,
+    },
+    /// One blob failed.
+    #[error(transparent)]
+    Upload(UploadError),
+    /// An immutable tag is taken by another image.
+    #[error("the tag {reference} is immutable and names {theirs}, not {ours}")]
+    TagImmutable {
+        /// The tag's full name.
+        reference: String,
+        /// The digest that was pushed.
+        ours: Digest,
+        /// The digest that it names.
+        theirs: Digest,
+    },
+    /// A tag names something else than what was just written to it.
+    #[error("{reference} names {theirs} after {ours} was written to it: somebody else moved it")]
+    TagMoved {
+        /// The tag's full name.
+        reference: String,
+        /// The digest that was pushed.
+        ours: Digest,
+        /// The digest that it names.
+        theirs: Digest,
+    },
+    /// What was written can't be read.
+    #[error("{reference} is not there, although the registry acknowledged it")]
+    NotThere {
+        /// Its full name.
+        reference: String,
+    },
+}
+
+fn lines(failures: &[UploadError]) -> String {
+    let line = |failure: &UploadError| {
+        let cause = std::error::Error::source(failure).map(|cause| format!(": {cause}")).unwrap_or_default();
+        format!("\n  {failure}{cause}")
+    };
+    failures.iter().map(line).collect()
+}
+
+/// What became of one tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagOutcome {
+    /// It was written.
+    Written,
+    /// It named the image already.
+    AlreadyThere,
+    /// It was left alone, because something failed before.
+    NotWritten,
+}
+
+/// A number of things and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// How many.
+    pub number: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What became of one destination.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was to be written where.
+    pub target: Target,
+    /// For each of the target's tags.
+    pub tags: Vec<TagOutcome>,
+    /// Blobs that were uploaded.
+    pub uploaded: Count,
+    /// Manifests that were written, by digest or with a tag.
+    pub manifests: usize,
+    /// Referrers that were written.
+    pub referrers: Vec<Digest>,
+    /// Why it failed, if it did.
+    pub error: Option<PushError>,
+}
+
+/// One run: what all its steps share.
+struct Run<'a> {
+    image: &'a Image,
+    destinations: &'a [Destination],
+    options: PushOptions,
+    sessions: &'a Sessions,
+    reporter: &'a Arc<dyn Reporter>,
+    retry: Retry,
+}
+
+/// Pushes `image` to every destination and says what became of each, in their order.
+///
+/// Dropping the future stops the push; [`Sessions::cancel_all`] then closes what it had open.
+pub async fn push(
+    image: &Image,
+    destinations: &[Destination],
+    options: PushOptions,
+    sessions: &Sessions,
+    reporter: &Arc<dyn Reporter>,
+) -> Vec<Outcome> {
+    let retry = Retry::new(options.retries, reporter.clone());
+    let run = Run { image, destinations, options, sessions, reporter, retry };
+    let mut outcomes: Vec<Outcome> = destinations.iter().map(untouched).collect();
+    let surveys = run.survey(&mut outcomes).await;
+    let targets: Vec<Target> = destinations.iter().map(|destination| destination.target.clone()).collect();
+    let mut plan = Plan::new(image, &targets, &surveys);
+    run.upload(&plan, &mut outcomes).await;
+    run.put_children(&plan, &mut outcomes).await;
+    run.look_again(&mut plan, &mut outcomes).await;
+    run.put_roots(&plan, &mut outcomes).await;
+    outcomes
+}
+
+fn untouched(destination: &Destination) -> Outcome {
+    Outcome {
+        target: destination.target.clone(),
+        tags: vec![TagOutcome::NotWritten; destination.target.tags.len()],
+        uploaded: Count::default(),
+        manifests: 0,
+        referrers: Vec::new(),
+        error: None,
+    }
+}
+
+impl Run<'_> {
+    async fn survey(&self, outcomes: &mut [Outcome]) -> Vec<Option<Survey>> {
+        let asking = self.destinations.iter().map(|d| survey::survey(self.image, d, &self.options, &self.retry));
+        let answers = join_all(asking).await;
+        let noted = answers.into_iter().zip(self.destinations).zip(outcomes).map(|((answer, destination), outcome)| {
+            let survey = match answer {
+                Ok(survey) => survey,
+                Err(error) => {
+                    outcome.error = Some(error.into());
+                    return None;
+                }
+            };
+            for (tag, look) in outcome.tags.iter_mut().zip(&survey.looks) {
+                if *look == Look::Same {
+                    *tag = TagOutcome::AlreadyThere;
+                }
+            }
+            let lacking = survey.blobs.iter().filter_map(|digest| self.image.blob(digest));
+            self.reporter.report(&Event::Planned {
+                repository: destination.target.repository.clone(),
+                blobs: survey.blobs.len(),
+                bytes: lacking.map(|blob| blob.size).sum(),
+                present: self.image.blobs().count() - survey.blobs.len(),
+            });
+            Some(survey)
+        });
+        noted.collect()
+    }
+
+    async fn upload(&self, plan: &Plan, outcomes: &mut [Outcome]) {
+        let uploader = Uploader {
+            destinations: self.destinations,
+            root: &self.image.root().manifest.digest,
+            retry: &self.retry,
+            sessions: self.sessions,
+            reporter: self.reporter,
+            pool: Pool::default(),
+            attempts: AtomicU64::new(0),
+        };
+        let mut failures: Vec<Vec<UploadError>> = outcomes.iter().map(|_| Vec::new()).collect();
+        let needed = |targets: &[usize], failures: &[Vec<UploadError>]| -> Vec<usize> {
+            targets.iter().copied().filter(|target| failures[*target].is_empty()).collect()
+        };
+        let mut waiting = plan.uploads.iter();
+        let mut flying = stream::FuturesUnordered::new();
+        loop {
+            while flying.len() < self.options.jobs {
+                let Some(upload) = waiting.next() else { break };
+                let targets = needed(&upload.targets, &failures);
+                if let Some(blob) = self.image.blob(&upload.digest).filter(|_| !targets.is_empty()) {
+                    let uploader = &uploader;
+                    flying.push(async move { (blob, uploader.upload(blob, &targets).await) });
+                }
+            }
+            let Some((blob, results)) = flying.next().await else { break };
+            for (target, result) in results {
+                match result {
+                    Ok(()) => {
+                        outcomes[target].uploaded.number += 1;
+                        outcomes[target].uploaded.bytes += blob.size;
+                    }
+                    Err(error) => failures[target].push(error),
+                }
+            }
+            // Nobody is left to send to: what is in flight is stopped now and not at its end.
+            if plan.uploads.iter().all(|upload| needed(&upload.targets, &failures).is_empty()) {
+                drop(flying);
+                self.sessions.cancel_all().await;
+                break;
+            }
+        }
+        for (outcome, mut failures) in outcomes.iter_mut().zip(failures) {
+            let error = if failures.len() > 1 {
+                Some(PushError::Uploads { failures })
+            } else {
+                failures.pop().map(PushError::Upload)
+            };
+            outcome.error = outcome.error.take().or(error);
+        }
+    }
+
+    async fn put_children(&self, plan: &Plan, outcomes: &mut [Outcome]) {
+        let putting = self.destinations.iter().zip(&plan.writes).zip(outcomes).map(async |((to, writes), outcome)| {
+            if outcome.error.is_some() {
+                return;
+            }
+            for wave in &writes.waves {
+                let put = stream::iter(wave).map(|digest| self.put_child(to, digest)).buffer_unordered(MANIFESTS);
+                match put.try_collect::<Vec<()>>().await {
+                    Ok(put) => outcome.manifests += put.len(),
+                    Err(error) => {
+                        outcome.error = Some(error.into());
+                        return;
+                    }
+                }
+            }
+        });
+        join_all(putting).await;
+    }
+
+    async fn put_child(&self, destination: &Destination, digest: &Digest) -> Result<(), RegistryError> {
+        let Some(node) = self.image.node(digest) else { return Ok(()) };
+        let repository = &destination.target.repository;
+        self.retry
+            .run(&format!("manifest {}", digest.short()), async || {
+                destination.registry.put_manifest(&repository.name, digest.as_str(), &node.manifest).await
+            })
+            .await?;
+        self.reporter.report(&Event::Manifest { repository: repository.clone(), digest: digest.clone() });
+        Ok(())
+    }
+
+    /// Looks at every tag once more before the first is written, when several will be: a destination that has gone away
+    /// meanwhile is noticed while no tag has moved yet.
+    async fn look_again(&self, plan: &mut Plan, outcomes: &mut [Outcome]) {
+        if plan.writes.iter().map(|writes| writes.tags.len()).sum::<usize>() < 2 {
+            return;
+        }
+        let root = &self.image.root().manifest;
+        let looking = self.destinations.iter().zip(&mut plan.writes).zip(outcomes).map(
+            async |((destination, writes), outcome)| {
+                if outcome.error.is_some() {
+                    return;
+                }
+                let mut left = Vec::new();
+                for at in std::mem::take(&mut writes.tags) {
+                    let tag = destination.target.tags[at].as_str();
+                    match self.retry.run(tag, async || tags::look(destination, tag, root).await).await {
+                        Ok(Look::Same) => outcome.tags[at] = TagOutcome::AlreadyThere,
+                        Ok(_) => left.push(at),
+                        Err(error) => {
+                            outcome.error = Some(error.into());
+                            return;
+                        }
+                    }
+                }
+                writes.tags = left;
+            },
+        );
+        join_all(looking).await;
+    }
+
+    async fn put_roots(&self, plan: &Plan, outcomes: &mut [Outcome]) {
+        let putting = self.destinations.iter().zip(&plan.writes).zip(outcomes).map(async |((to, writes), outcome)| {
+            if outcome.error.is_none() {
+                outcome.error = self.put_root(to, writes, outcome).await.err();
+            }
+        });
+        join_all(putting).await;
+    }
+
+    /// The root under its first tag, then what refers to it, then the other tags; then every tag is read back.
+    async fn put_root(
+        &self,
+        destination: &Destination,
+        writes: &Writes,
+        outcome: &mut Outcome,
+    ) -> Result<(), PushError> {
+        let root = &self.image.root().manifest;
+        let target = &destination.target;
+        let repository = &target.repository;
+        let mut tags = writes.tags.iter();
+        if let Some(first) = tags.next() {
+            self.put_tag(destination, *first, outcome).await?;
+        } else if writes.root_by_digest {
+            self.put_child(destination, &root.digest).await?;
+            outcome.manifests += 1;
+        }
+        for digest in &writes.referrers {
+            let Some(node) = self.image.node(digest) else { continue };
+            tags::put_referrer(destination, &node.manifest, &self.retry).await?;
+            outcome.referrers.push(digest.clone());
+            outcome.manifests += 1;
+            self.reporter.report(&Event::Manifest { repository: repository.clone(), digest: digest.clone() });
+        }
+        for at in tags {
+            self.put_tag(destination, *at, outcome).await?;
+        }
+        let written = writes.tags.iter().map(|at| target.tags[*at].as_str());
+        let by_digest = writes.root_by_digest && target.tags.is_empty();
+        let references = written.chain(by_digest.then_some(root.digest.as_str()));
+        let reading = references.map(|reference| tags::read_back(destination, reference, root, &self.retry));
+        futures_util::future::try_join_all(reading).await?;
+        self.reporter.report(&Event::Verified { repository: repository.clone() });
+        Ok(())
+    }
+
+    async fn put_tag(&self, destination: &Destination, at: usize, outcome: &mut Outcome) -> Result<(), PushError> {
+        let target = &destination.target;
+        let tag = &target.tags[at];
+        let wrote = tags::put_tag(destination, tag, &self.image.root().manifest, &self.retry).await?;
+        outcome.tags[at] = if wrote { TagOutcome::Written } else { TagOutcome::AlreadyThere };
+        if wrote {
+            outcome.manifests += 1;
+            let (repository, tag) = (target.repository.clone(), tag.to_string());
+            self.reporter.report(&Event::Tagged { repository, tag });
+        }
+        Ok(())
+    }
+}

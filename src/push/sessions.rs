@@ -1,0 +1,92 @@
+//! Open upload sessions, and their end: none is left behind on success, failure or a signal.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use crate::registry::failure::RegistryError;
+use crate::registry::{Registry, Session};
+
+/// How long a registry gets to take sessions back when the push is over already.
+const CANCEL_BOUND: Duration = Duration::from_millis(900);
+
+/// An open session, by which it is found again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key(u64);
+
+struct Open {
+    registry: Arc<Registry>,
+    repository: String,
+    session: Session,
+}
+
+#[derive(Default)]
+struct Book {
+    next: u64,
+    open: HashMap<Key, Open>,
+}
+
+/// The sessions that are open in this run.
+#[derive(Clone, Default)]
+pub struct Sessions {
+    book: Arc<Mutex<Book>>,
+    opening: TaskTracker,
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    /// Opens a session and notes it.
+    ///
+    /// # Errors
+    /// As [`Registry::open_session`].
+    pub async fn open(&self, registry: Arc<Registry>, repository: &str) -> Result<(Key, Session), RegistryError> {
+        let (book, repository) = (self.book.clone(), repository.to_owned());
+        // A task of its own: a push that is dropped while the answer is under way would otherwise lose the session.
+        let opening = self.opening.spawn(async move {
+            let session = registry.open_session(&repository).await?;
+            let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
+            book.next += 1;
+            let key = Key(book.next);
+            book.open.insert(key, Open { registry, repository, session: session.clone() });
+            Ok((key, session))
+        });
+        opening.await.unwrap_or_else(|lost| Err(RegistryError::Client(lost.into())))
+    }
+
+    /// Forgets a session that the registry has closed itself.
+    pub fn done(&self, key: Key) {
+        self.take(key);
+    }
+
+    /// Cancels one session, waiting a little for the registry's answer.
+    pub async fn cancel(&self, key: Key) {
+        if let Some(open) = self.take(key) {
+            cancel(vec![open]).await;
+        }
+    }
+
+    /// Cancels all sessions: those that are open, and those that are being opened right now.
+    pub async fn cancel_all(&self) {
+        self.opening.close();
+        let _ = tokio::time::timeout(CANCEL_BOUND / 2, self.opening.wait()).await;
+        let open = std::mem::take(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner).open);
+        cancel(open.into_values().collect()).await;
+    }
+
+    fn take(&self, key: Key) -> Option<Open> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&key)
+    }
+}
+
+async fn cancel(open: Vec<Open>) {
+    let cancelling = open.iter().map(|open| open.registry.cancel(&open.session, &open.repository));
+    // A registry that doesn't answer forgets the session by itself in the end; the first error is not hidden by this one.
+    let _ = tokio::time::timeout(CANCEL_BOUND, futures_util::future::join_all(cancelling)).await;
+}

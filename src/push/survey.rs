@@ -1,0 +1,113 @@
+//! Asks one repository what it has of an image, and no more than is needed to know what it lacks.
+
+use std::collections::{BTreeSet, HashSet};
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::retry::Retry;
+use super::tags::look;
+use super::{Destination, PushOptions};
+use crate::image::Image;
+use crate::oci::digest::Digest;
+use crate::plan::{Look, Survey};
+use crate::registry::failure::RegistryError;
+
+/// Questions under way at once; each is one small request.
+const QUESTIONS: usize = 16;
+
+/// What `destination` has and lacks.
+///
+/// A tag that names the digest already proves that everything is there, since registries refuse manifests whose parts
+/// are missing; so does a child manifest. With clean-up ahead only ECR's word is enough for that, and on other
+/// registries everything is looked up.
+pub(super) async fn survey(
+    image: &Image,
+    destination: &Destination,
+    options: &PushOptions,
+    retry: &Retry,
+) -> Result<Survey, RegistryError> {
+    let proof = destination.is_ecr || !options.thorough;
+    let repository = &destination.target.repository.name;
+    let root = &image.root().manifest;
+    let mut references: Vec<String> =
+        destination.target.tags.iter().map(|tag| tag.as_str().to_owned()).collect();
+    if references.is_empty() {
+        references.push(root.digest.to_string());
+    }
+    let looks = ask(&references, async |reference| {
+        retry.run(&format!("{repository}:{reference}"), async || look(destination, reference, root).await).await
+    });
+    let has_manifest = async |digest: &Digest| {
+        retry
+            .run(&format!("manifest {}", digest.short()), async || {
+                Ok(destination.registry.head_manifest(repository, digest.as_str()).await?.is_some())
+            })
+            .await
+    };
+    let (looks, referrers) = futures_util::try_join!(looks, ask(image.referrers(), has_manifest))?;
+
+    let mut survey = Survey { looks, ..Survey::default() };
+    let known = survey.looks.contains(&Look::Same);
+    // Breadth first: a level's questions go out together, and what is proven is not walked.
+    let mut level: BTreeSet<&Digest> = BTreeSet::new();
+    let mut blobs: BTreeSet<&Digest> = BTreeSet::new();
+    let mut seen: HashSet<&Digest> = HashSet::new();
+    let enter = |digest: &Digest, there: bool, survey: &mut Survey| {
+        if !there {
+            survey.manifests.insert(digest.clone());
+        }
+        !(there && proof)
+    };
+    let mut parents: Vec<&Digest> = Vec::new();
+    if known || references.len() == 1 && destination.target.tags.is_empty() {
+        // What was looked at was the root itself, or a tag that names it.
+        if enter(&root.digest, known, &mut survey) {
+            parents.push(&root.digest);
+        }
+        seen.insert(&root.digest);
+    } else {
+        level.insert(&root.digest);
+    }
+    for (digest, there) in image.referrers().iter().zip(referrers) {
+        if enter(digest, there, &mut survey) {
+            parents.push(digest);
+        }
+        seen.insert(digest);
+    }
+    loop {
+        for node in parents.drain(..).filter_map(|digest| image.node(digest)) {
+            blobs.extend(&node.blobs);
+            level.extend(node.children().filter(|child| !seen.contains(child)));
+        }
+        if level.is_empty() {
+            break;
+        }
+        let asked: Vec<&Digest> = std::mem::take(&mut level).into_iter().collect();
+        let answers = ask(&asked, async |digest| has_manifest(digest).await).await?;
+        for (digest, there) in asked.into_iter().zip(answers) {
+            seen.insert(digest);
+            if enter(digest, there, &mut survey) {
+                parents.push(digest);
+            }
+        }
+    }
+    let blobs: Vec<&Digest> = blobs.into_iter().collect();
+    let answers = ask(&blobs, async |digest| {
+        retry
+            .run(&format!("blob {}", digest.short()), async || {
+                destination.registry.has_blob(repository, digest).await
+            })
+            .await
+    })
+    .await?;
+    survey.blobs = blobs.into_iter().zip(answers).filter(|(_, there)| !there).map(|(blob, _)| blob.clone()).collect();
+    Ok(survey)
+}
+
+/// Asks about each of `items`, several at once, and gives the answers in their order.
+async fn ask<'a, T, A>(
+    items: &'a [T],
+    question: impl AsyncFn(&'a T) -> Result<A, RegistryError>,
+) -> Result<Vec<A>, RegistryError> {
+    stream::iter(items).map(|item| question(item)).buffered(QUESTIONS).try_collect().await
+}

@@ -1,0 +1,185 @@
+//! One blob: session, send, commit; again in new sessions where that may help.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::join_all;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use super::Destination;
+use super::reader::{self, Pool, ReadError, WAITING};
+use super::retry::Retry;
+use super::sessions::{Key, Sessions};
+use crate::event::{Attempt, Ending, Event, Reporter};
+use crate::image::Blob;
+use crate::oci::digest::Digest;
+use crate::registry::Session;
+use crate::registry::body::UploadBody;
+use crate::registry::failure::{Meaning, Network, RegistryError};
+
+/// Why a blob isn't in a repository.
+#[derive(Debug, Error)]
+pub enum UploadError {
+    /// It can't be read, or is corrupt.
+    #[error(transparent)]
+    Read(Arc<ReadError>),
+    /// The registry doesn't get it.
+    #[error("blob {digest} could not be uploaded")]
+    Registry {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        source: RegistryError,
+    },
+}
+
+/// Uploads blobs.
+pub(super) struct Uploader<'a> {
+    pub(super) destinations: &'a [Destination],
+    /// The root manifest's digest: what is asked for when a registry doesn't say why it closes the connection.
+    pub(super) root: &'a Digest,
+    pub(super) retry: &'a Retry,
+    pub(super) sessions: &'a Sessions,
+    pub(super) reporter: &'a Arc<dyn Reporter>,
+    pub(super) pool: Pool,
+    pub(super) attempts: AtomicU64,
+}
+
+/// One target of one attempt, with its session.
+struct Opened {
+    target: usize,
+    key: Key,
+    session: Session,
+    attempt: Attempt,
+}
+
+impl Uploader<'_> {
+    /// Uploads `blob` to the targets of these numbers, reading it once for all of them; gives what became of each.
+    pub(super) async fn upload(&self, blob: &Blob, targets: &[usize]) -> Vec<(usize, Result<(), UploadError>)> {
+        let mut pending = targets.to_vec();
+        let mut results = Vec::with_capacity(targets.len());
+        let mut failed = 0;
+        loop {
+            let mut transient = Vec::new();
+            for (target, outcome) in self.attempt(blob, &pending).await {
+                match outcome {
+                    Err(UploadError::Registry { source, .. }) if self.may_try_again(blob, &source) => {
+                        transient.push((target, source));
+                    }
+                    outcome => results.push((target, outcome)),
+                }
+            }
+            failed += 1;
+            // All of them wait together, so that the next attempt is one reading again.
+            let what = format!("blob {}", blob.digest.short());
+            let goes_on = match transient.iter().max_by_key(|(_, error)| error.retry_after()) {
+                None => return results,
+                Some((_, error)) => self.retry.pause(&what, error, failed).await,
+            };
+            if !goes_on {
+                let digest = || blob.digest.clone();
+                let lost = transient.into_iter();
+                results.extend(lost.map(|(t, source)| (t, Err(UploadError::Registry { digest: digest(), source }))));
+                return results;
+            }
+            pending = transient.into_iter().map(|(target, _)| target).collect();
+        }
+    }
+
+    /// Whether a failure is worth another attempt. ECR refuses an empty blob with the very code that a damaged upload
+    /// has (facts/ecr.md, Uploading a blob), and what is empty can't have been damaged.
+    fn may_try_again(&self, blob: &Blob, error: &RegistryError) -> bool {
+        let expired = matches!(error.meaning(), Some(Meaning::TokenExpired));
+        let hopeless = blob.size == 0 && error.meaning() == Some(Meaning::UploadRefused);
+        (error.is_transient() || expired) && !hopeless
+    }
+
+    async fn attempt(&self, blob: &Blob, targets: &[usize]) -> Vec<(usize, Result<(), UploadError>)> {
+        let registry_error = |source| UploadError::Registry { digest: blob.digest.clone(), source };
+        let mut results = Vec::new();
+        let mut opened = Vec::new();
+        for (target, session) in join_all(targets.iter().map(|target| self.open(*target, blob))).await {
+            match session {
+                Ok((key, session, attempt)) => opened.push(Opened { target, key, session, attempt }),
+                Err(error) => results.push((target, Err(registry_error(error)))),
+            }
+        }
+        if opened.is_empty() {
+            return results;
+        }
+        let (senders, bodies): (Vec<_>, Vec<_>) = opened.iter().map(|opened| self.body(blob, opened.attempt)).unzip();
+        let (for_reader, pool) = (blob.clone(), self.pool.clone());
+        let reading = tokio::task::spawn_blocking(move || reader::send(&for_reader, &pool, senders));
+        let commits = opened.iter().zip(bodies).map(|(opened, body)| self.commit(opened, blob, body));
+        let committed = join_all(commits).await;
+        let read = reading.await.unwrap_or(Ok(())).map_err(Arc::new);
+        for (opened, outcome) in opened.iter().zip(committed) {
+            let outcome = match (outcome, &read) {
+                (Ok(()), _) => Ok(()),
+                // The broken body is what the registry noticed; the broken file is why.
+                (Err(_), Err(read)) => Err(UploadError::Read(read.clone())),
+                (Err(error), Ok(())) => Err(registry_error(error)),
+            };
+            let ending = if outcome.is_ok() { Ending::Done } else { Ending::GivenUp };
+            self.reporter.report(&Event::Ended { attempt: opened.attempt, ending });
+            results.push((opened.target, outcome));
+        }
+        results
+    }
+
+    async fn open(&self, target: usize, blob: &Blob) -> (usize, Result<(Key, Session, Attempt), RegistryError>) {
+        let destination = &self.destinations[target];
+        let repository = &destination.target.repository;
+        let opened = self.sessions.open(destination.registry.clone(), &repository.name).await;
+        let (key, session) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return (target, Err(self.explained(destination, error).await)),
+        };
+        let attempt = Attempt(self.attempts.fetch_add(1, Ordering::Relaxed));
+        self.reporter.report(&Event::Started {
+            attempt,
+            repository: repository.clone(),
+            digest: blob.digest.clone(),
+            role: blob.role,
+            size: blob.size,
+        });
+        (target, Ok((key, session, attempt)))
+    }
+
+    /// ECR may just close the connection where the repository is missing; a GET is answered with the reason
+    /// (facts/ecr.md, Uploading a blob).
+    async fn explained(&self, destination: &Destination, error: RegistryError) -> RegistryError {
+        if !matches!(error, RegistryError::Unreachable { network: Network::Closed, .. }) {
+            return error;
+        }
+        let name = &destination.target.repository.name;
+        match destination.registry.get_manifest(name, self.root.as_str()).await {
+            Err(reason @ RegistryError::Answered(_)) if !reason.is_transient() => reason,
+            _ => error,
+        }
+    }
+
+    fn body(
+        &self,
+        blob: &Blob,
+        attempt: Attempt,
+    ) -> (mpsc::Sender<Result<bytes::Bytes, crate::registry::body::Broken>>, UploadBody) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let reporter = self.reporter.clone();
+        let taken = move |bytes| reporter.report(&Event::Moved { attempt, bytes });
+        (sender, UploadBody::new(receiver, blob.size, Box::new(taken)))
+    }
+
+    async fn commit(&self, opened: &Opened, blob: &Blob, body: UploadBody) -> Result<(), RegistryError> {
+        let destination = &self.destinations[opened.target];
+        let name = &destination.target.repository.name;
+        let outcome = destination.registry.commit(&opened.session, name, &blob.digest, body).await;
+        match &outcome {
+            Ok(()) => self.sessions.done(opened.key),
+            // A used session is never used again: ECR keeps what arrived in it (facts/ecr.md, Uploading a blob).
+            Err(_) => self.sessions.cancel(opened.key).await,
+        }
+        outcome
+    }
+}

@@ -1,0 +1,133 @@
+//! The distribution project's token protocol: a challenge, a realm, a bearer token.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Url};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::transport::redacted;
+use crate::auth::{AuthError, Credentials};
+
+/// A registry's `Bearer` challenge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Challenge {
+    realm: String,
+    service: Option<String>,
+}
+
+impl Challenge {
+    /// The `Bearer` challenge among the values of `WWW-Authenticate`, if there is one.
+    pub(super) fn find<'a>(values: impl Iterator<Item = &'a str>) -> Option<Self> {
+        values
+            .filter_map(|value| http_auth::parse_challenges(value).ok())
+            .flatten()
+            .filter(|challenge| challenge.scheme.eq_ignore_ascii_case("bearer"))
+            .find_map(|challenge| {
+                let param = |name: &str| {
+                    let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+                    found.map(|(_, value)| value.to_unescaped())
+                };
+                Some(Self { realm: param("realm")?, service: param("service") })
+            })
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenReply {
+    token: Option<SecretString>,
+    access_token: Option<SecretString>,
+}
+
+/// Fetches a bearer token that allows pulling from and pushing to `repository`.
+///
+/// The realm is the one place beside the registry that sees the credentials: that is what the protocol is. It has to be
+/// https, or plain http as the registry is itself.
+pub(super) async fn fetch(
+    client: &Client,
+    origin: &Url,
+    challenge: &Challenge,
+    credentials: &Credentials,
+    repository: &str,
+) -> Result<HeaderValue, AuthError> {
+    let host = origin.host_str().unwrap_or_default().to_owned();
+    let insecure = |realm: String| AuthError::RealmInsecure { host: host.clone(), realm };
+    let mut realm = Url::parse(&challenge.realm).map_err(|_| insecure(challenge.realm.clone()))?;
+    let shown = redacted(&realm);
+    if realm.scheme() != "https" && !(realm.scheme() == "http" && origin.scheme() == "http") {
+        return Err(insecure(shown));
+    }
+    // A HEAD is challenged for `pull` only; the push would have to ask again at its first POST.
+    let scope = format!("repository:{repository}:pull,push");
+    let request = if let Credentials::Identity(token) = credentials {
+        let mut form = Url::parse("form:").map_err(|_| insecure(shown.clone()))?;
+        form.query_pairs_mut()
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("service", challenge.service.as_deref().unwrap_or_default())
+            .append_pair("client_id", "ecr-push")
+            .append_pair("scope", &scope)
+            .append_pair("refresh_token", token.expose_secret());
+        let body = form.query().unwrap_or_default().to_owned();
+        client.post(realm).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)
+    } else {
+        if let Some(service) = &challenge.service {
+            realm.query_pairs_mut().append_pair("service", service);
+        }
+        realm.query_pairs_mut().append_pair("scope", &scope);
+        let request = client.get(realm);
+        match basic(credentials) {
+            Some(header) => request.header(AUTHORIZATION, header),
+            None => request,
+        }
+    };
+    let unreachable = |source: reqwest::Error| AuthError::RealmUnreachable {
+        host: host.clone(),
+        realm: shown.clone(),
+        source: source.without_url().into(),
+    };
+    let response = request.send().await.map_err(unreachable)?;
+    let refused = |status| AuthError::Realm { host: host.clone(), realm: shown.clone(), status };
+    let status = response.status();
+    if !status.is_success() {
+        return Err(refused(status.as_u16()));
+    }
+    let bytes = response.bytes().await.map_err(unreachable)?;
+    let reply: TokenReply = serde_json::from_slice(&bytes).map_err(|_| refused(status.as_u16()))?;
+    let token = reply.token.or(reply.access_token).ok_or_else(|| refused(status.as_u16()))?;
+    sensitive(&format!("Bearer {}", token.expose_secret())).ok_or_else(|| refused(status.as_u16()))
+}
+
+/// The `Basic` header for a name and a password.
+pub(super) fn basic(credentials: &Credentials) -> Option<HeaderValue> {
+    let Credentials::Basic { username, password } = credentials else { return None };
+    let text = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
+    sensitive(&format!("Basic {text}"))
+}
+
+/// A header that is never printed.
+pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges() {
+        let check = |values: &[&str], realm: Option<&str>, service: Option<&str>| {
+            let found = Challenge::find(values.iter().copied());
+            assert_eq!(found.as_ref().map(|c| c.realm.as_str()), realm, "{values:?}");
+            assert_eq!(found.and_then(|c| c.service), service.map(str::to_owned), "{values:?}");
+        };
+        let bearer = r#"Bearer realm="https://a.example/token",service="r",scope="repository:a:pull""#;
+        check(&[bearer], Some("https://a.example/token"), Some("r"));
+        check(&[r#"Basic realm="x""#, bearer], Some("https://a.example/token"), Some("r"));
+        check(&[r#"Basic realm="x""#], None, None);
+        check(&["nonsense \u{7f}"], None, None);
+        check(&[], None, None);
+    }
+}

@@ -1,0 +1,343 @@
+//! What a registry's answer means. The one place that says what is transient and what is final.
+
+use std::time::Duration;
+
+use oci_client::errors::{OciEnvelope, OciErrorCode};
+use thiserror::Error;
+
+use crate::auth::AuthError;
+
+/// What an answer that isn't success means for the push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The credentials are missing or wrong.
+    Unauthenticated,
+    /// The credentials were good and have expired.
+    TokenExpired,
+    /// The credentials are known and may not do this.
+    Denied,
+    /// The repository isn't there.
+    RepositoryMissing,
+    /// The tag is taken and can't be moved.
+    TagImmutable,
+    /// The upload session is gone or spoilt: a new one may do.
+    SessionLost,
+    /// The bytes that arrived are not the ones that the digest names.
+    UploadRefused,
+    /// A blob or manifest that this manifest names isn't there, or not yet.
+    ReferenceMissing,
+    /// The registry doesn't take digests of this kind.
+    DigestRefused,
+    /// It is larger than the registry takes.
+    TooLarge,
+    /// Too many requests, for now.
+    RateLimited,
+    /// The registry is busy or broken, for now.
+    Unavailable,
+    /// It isn't there.
+    NotFound,
+    /// No, for a reason of its own.
+    Refused,
+}
+
+impl Meaning {
+    /// Whether the same request may succeed a little later.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        matches!(
+            self,
+            Self::SessionLost | Self::UploadRefused | Self::ReferenceMissing | Self::RateLimited | Self::Unavailable
+        )
+    }
+}
+
+/// What `status` with the first error of its body means.
+#[must_use]
+pub fn meaning(status: u16, code: Option<&OciErrorCode>, message: &str) -> Meaning {
+    use OciErrorCode as Code;
+    match (status, code) {
+        // ECR says so in the text alone (facts/ecr.md, Credentials).
+        (_, Some(Code::Denied)) if message.contains("authorization token has expired") => Meaning::TokenExpired,
+        (429, _) | (_, Some(Code::Toomanyrequests)) => Meaning::RateLimited,
+        (401, _) => Meaning::Unauthenticated,
+        (403, _) | (_, Some(Code::Denied)) => Meaning::Denied,
+        (408 | 425, _) => Meaning::Unavailable,
+        (501 | 505, _) => Meaning::Refused,
+        (500.., _) => Meaning::Unavailable,
+        (_, Some(Code::NameUnknown)) => Meaning::RepositoryMissing,
+        (_, Some(Code::TagInvalid)) if message.contains("immutable") => Meaning::TagImmutable,
+        (_, Some(Code::BlobUploadUnknown)) | (416, _) => Meaning::SessionLost,
+        (_, Some(Code::BlobUploadInvalid | Code::SizeInvalid)) => Meaning::UploadRefused,
+        (_, Some(Code::DigestInvalid)) => Meaning::DigestRefused,
+        (_, Some(Code::ManifestBlobUnknown | Code::BlobUnknown)) => Meaning::ReferenceMissing,
+        (413, _) => Meaning::TooLarge,
+        (404, _) => Meaning::NotFound,
+        _ => Meaning::Refused,
+    }
+}
+
+/// A registry's answer that isn't success.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The method of the request.
+    pub method: &'static str,
+    /// Its URL, without query and user.
+    pub url: String,
+    /// The status.
+    pub status: u16,
+    /// The error's code, as the registry spells it.
+    pub code: Option<String>,
+    /// The error's message.
+    pub message: String,
+    /// The request's id, if the registry gave one.
+    pub request_id: Option<String>,
+    /// How long the registry asks to wait.
+    pub retry_after: Option<Duration>,
+    /// What it means.
+    pub meaning: Meaning,
+    /// Whether it is ECR's.
+    pub ecr: bool,
+}
+
+impl Answer {
+    /// Reads an answer; `headers` gives a header's value by its lower-case name.
+    pub fn read(
+        ecr: bool,
+        method: &'static str,
+        url: String,
+        status: u16,
+        body: &[u8],
+        headers: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let first = serde_json::from_slice::<OciEnvelope>(body).ok().and_then(|e| e.errors.into_iter().next());
+        let (code, message) = match first {
+            Some(error) => (Some(error.code), error.message),
+            None => (None, plain_text(body)),
+        };
+        let spelled = code.as_ref().and_then(|code| match serde_json::to_value(code) {
+            Ok(serde_json::Value::String(text)) => Some(text),
+            _ => None,
+        });
+        Self {
+            method,
+            url,
+            status,
+            meaning: meaning(status, code.as_ref(), &message),
+            code: spelled,
+            message,
+            request_id: headers("x-amzn-requestid").or_else(|| headers("x-request-id")),
+            // The form with a date is nobody's: registries say seconds.
+            ecr,
+            retry_after: headers("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+        }
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} was answered {}", self.method, self.url, self.status)?;
+        if let Some(code) = &self.code {
+            write!(f, " {code}")?;
+        }
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        self.request_id.as_ref().map_or(Ok(()), |id| write!(f, " (request id {id})"))
+    }
+}
+
+/// The beginning of a body that isn't JSON, if it is text: proxies and load balancers explain themselves so.
+fn plain_text(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+    if text.trim_start().starts_with('<') {
+        return String::new();
+    }
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    line.chars().filter(|c| !c.is_control()).take(200).collect::<String>().trim().to_owned()
+}
+
+/// How a registry couldn't be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Its name doesn't resolve.
+    Name,
+    /// Nothing answers there.
+    Connect,
+    /// Its certificate is not trusted, or there is no common version of TLS.
+    Tls,
+    /// The connection ended before the answer did.
+    Closed,
+    /// It took too long.
+    Timeout,
+}
+
+impl Network {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Name => "failed: the host's name does not resolve",
+            Self::Connect => "failed: no connection",
+            Self::Tls => "failed: no trusted TLS connection",
+            Self::Closed => "failed: the connection was closed before an answer came",
+            Self::Timeout => "failed: no answer in time",
+        }
+    }
+}
+
+/// An answer that is no answer to what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Oddity {
+    /// An upload was opened without saying where.
+    #[error("it was answered without a usable Location")]
+    NoLocation,
+    /// The next URL is on another host over plain http.
+    #[error("it was answered with a Location that is not https, on another host")]
+    InsecureLocation,
+    /// Redirects without end.
+    #[error("it was redirected too often")]
+    Redirects,
+    /// The registry says that something else arrived.
+    #[error("the registry stored it as {digest}")]
+    OtherDigest {
+        /// What the registry says.
+        digest: String,
+    },
+    /// A status that success can't have here.
+    #[error("it was answered {status}, which means nothing here")]
+    Status {
+        /// The status.
+        status: u16,
+    },
+    /// The answer's body is larger than anything sane.
+    #[error("its answer is too large")]
+    Body,
+}
+
+/// Why a request to a registry failed.
+#[derive(Debug, Error)]
+pub enum RegistryError {
+    /// The registry said no.
+    #[error("{0}")]
+    Answered(Box<Answer>),
+    /// The registry couldn't be reached.
+    #[error("{method} {url} {}", network.text())]
+    Unreachable {
+        /// The method.
+        method: &'static str,
+        /// The URL, redacted.
+        url: String,
+        /// In which way.
+        network: Network,
+        /// Whether it is ECR.
+        ecr: bool,
+        /// What the HTTP client said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Bytes stopped flowing.
+    #[error("{method} {url} stalled: no byte moved for {seconds} s")]
+    Stalled {
+        /// The method.
+        method: &'static str,
+        /// The URL, redacted.
+        url: String,
+        /// The bound.
+        seconds: u64,
+    },
+    /// The registry's answer makes no sense.
+    #[error("{method} {url}: {oddity}")]
+    Odd {
+        /// The method.
+        method: &'static str,
+        /// The URL, redacted.
+        url: String,
+        /// In which way.
+        oddity: Oddity,
+    },
+    /// There are no credentials.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The HTTP client can't be made.
+    #[error("the HTTP client can't be made")]
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl RegistryError {
+    /// Whether the same request may succeed a little later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Answered(answer) => answer.meaning.is_transient(),
+            // A certificate doesn't become trusted by waiting.
+            Self::Unreachable { network, .. } => *network != Network::Tls,
+            Self::Stalled { .. } => true,
+            Self::Odd { .. } | Self::Auth(_) | Self::Client(_) => false,
+        }
+    }
+
+    /// What a registry's answer means, if there was one.
+    #[must_use]
+    pub fn meaning(&self) -> Option<Meaning> {
+        match self {
+            Self::Answered(answer) => Some(answer.meaning),
+            _ => None,
+        }
+    }
+
+    /// How long the registry asks to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Answered(answer) => answer.retry_after,
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer::read(false, "PUT", "https://h.example/v2/".to_owned(), status, body.as_bytes(), |_| None)
+    }
+
+    #[test]
+    fn meanings() {
+        let check = |status, code: &str, message: &str, expected| {
+            let body = if code.is_empty() {
+                String::new()
+            } else {
+                serde_json::json!({"errors": [{"code": code, "message": message}]}).to_string()
+            };
+            assert_eq!(answer(status, &body).meaning, expected, "{status} {code} {message}");
+        };
+        check(401, "", "", Meaning::Unauthenticated);
+        check(403, "DENIED", "Your authorization token has expired. Reauthenticate.", Meaning::TokenExpired);
+        check(403, "DENIED", "User: arn:… is not authorized", Meaning::Denied);
+        check(404, "NAME_UNKNOWN", "The repository …", Meaning::RepositoryMissing);
+        check(404, "MANIFEST_UNKNOWN", "", Meaning::NotFound);
+        check(404, "BLOB_UPLOAD_UNKNOWN", "", Meaning::SessionLost);
+        check(400, "TAG_INVALID", "… cannot be overwritten because the tag is immutable.", Meaning::TagImmutable);
+        check(400, "TAG_INVALID", "too long", Meaning::Refused);
+        check(400, "BLOB_UPLOAD_INVALID", "None of the provided …", Meaning::UploadRefused);
+        check(416, "BLOB_UPLOAD_INVALID", "First byte …", Meaning::SessionLost);
+        check(404, "MANIFEST_BLOB_UNKNOWN", "", Meaning::ReferenceMissing);
+        check(400, "DIGEST_INVALID", "", Meaning::DigestRefused);
+        check(405, "UNSUPPORTED", "Invalid JSON syntax", Meaning::Refused);
+        check(413, "", "", Meaning::TooLarge);
+        check(429, "TOOMANYREQUESTS", "Rate exceeded", Meaning::RateLimited);
+        check(500, "", "", Meaning::Unavailable);
+        check(501, "", "", Meaning::Refused);
+        check(503, "UNKNOWN", "", Meaning::Unavailable);
+        check(408, "", "", Meaning::Unavailable);
+        check(418, "", "", Meaning::Refused);
+    }
+
+    #[test]
+    fn texts() {
+        assert_eq!(answer(401, "Not Authorized\n").message, "Not Authorized");
+        assert_eq!(answer(502, "<html><b>Bad Gateway</b></html>").message, "");
+        let coded = answer(403, r#"{"errors":[{"code":"DENIED","message":"no"}]}"#);
+        assert_eq!(coded.to_string(), "PUT https://h.example/v2/ was answered 403 DENIED: no");
+        assert_eq!(answer(400, r#"{"errors":[{"code":"ARTIFACT_LOCKED"}]}"#).code.as_deref(), Some("ARTIFACT_LOCKED"));
+    }
+}

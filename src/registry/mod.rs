@@ -1,0 +1,288 @@
+//! The wire: one method for each endpoint of the distribution specification that a push needs.
+//!
+//! Nothing here tries again: what a failure means is in [`failure`], what to do about it is the push's business.
+
+mod bearer;
+pub mod body;
+pub mod failure;
+pub mod transport;
+
+use bytes::Bytes;
+use reqwest::{Method, StatusCode, Url};
+use serde::Deserialize;
+
+use self::body::UploadBody;
+use self::failure::{Oddity, RegistryError};
+use self::transport::{Call, ERROR_LIMIT, Reply, Transport, TransportSettings, redacted};
+use crate::auth::Credentials;
+use crate::oci::descriptor::MediaType;
+use crate::oci::digest::Digest;
+use crate::oci::manifest::{MAX_SIZE, Manifest};
+use crate::oci::reference::Host;
+
+/// What a manifest GET may have: the largest manifest.
+const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
+const _: () = assert!(MANIFEST_LIMIT as u64 == MAX_SIZE);
+
+/// Most pages of a referrers list that are read.
+const MAX_PAGES: usize = 100;
+
+/// A manifest that is in the registry, as a HEAD or GET tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The digest that the registry names, if it names one.
+    pub digest: Option<Digest>,
+}
+
+/// A manifest that was read from the registry.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// Its media type.
+    pub media_type: MediaType,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// What the registry says to a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// Whether it says that it has linked the manifest to its subject.
+    pub subject: bool,
+}
+
+/// An upload session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    url: Url,
+}
+
+/// One registry.
+#[derive(Debug)]
+pub struct Registry {
+    transport: Transport,
+}
+
+#[derive(Deserialize)]
+struct ReferrersPage {
+    manifests: Option<Vec<Referrer>>,
+}
+
+#[derive(Deserialize)]
+struct Referrer {
+    digest: String,
+}
+
+impl Registry {
+    /// The registry `host`; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When the HTTP client can't be made.
+    pub fn new(
+        host: &Host,
+        credentials: Credentials,
+        settings: &TransportSettings,
+    ) -> Result<Self, RegistryError> {
+        Ok(Self { transport: Transport::new(host, credentials, settings)? })
+    }
+
+    /// `HEAD manifests/REFERENCE`; `None` where there is none, or no such repository.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or refuses.
+    pub async fn head_manifest(&self, repository: &str, reference: &str) -> Result<Option<Found>, RegistryError> {
+        let reply = self.head(repository, &format!("manifests/{reference}")).await?;
+        Ok(reply.map(|reply| Found { digest: content_digest(&reply) }))
+    }
+
+    /// `GET manifests/REFERENCE`; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or refuses; a missing repository is such a refusal.
+    pub async fn get_manifest(&self, repository: &str, reference: &str) -> Result<Option<Fetched>, RegistryError> {
+        let path = format!("manifests/{reference}");
+        let call = Call { limit: MANIFEST_LIMIT, ..self.call(Method::GET, repository, &path) };
+        let reply = self.transport.send(call).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            let answer = self.transport.answer(&Method::GET, &reply);
+            if answer.meaning == failure::Meaning::RepositoryMissing {
+                return Err(RegistryError::Answered(Box::new(answer)));
+            }
+            return Ok(None);
+        }
+        let reply = self.good(&Method::GET, reply)?;
+        let media_type = reply.headers.get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        Ok(Some(Fetched { media_type: media_type.into(), bytes: reply.body }))
+    }
+
+    /// `PUT manifests/REFERENCE`, the reference being a digest or a tag.
+    ///
+    /// # Errors
+    /// When the registry can't be reached, refuses, or says that it stored another digest.
+    pub async fn put_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+        manifest: &Manifest,
+    ) -> Result<Stored, RegistryError> {
+        self.put(repository, reference, &manifest.media_type, manifest.bytes.clone(), Some(&manifest.digest)).await
+    }
+
+    /// `PUT manifests/TAG` of a manifest that was made here: the index of the referrers tag schema.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or refuses.
+    pub async fn put_index(&self, repository: &str, tag: &str, bytes: Bytes) -> Result<Stored, RegistryError> {
+        self.put(repository, tag, &MediaType::oci_index(), bytes, None).await
+    }
+
+    async fn put(
+        &self,
+        repository: &str,
+        reference: &str,
+        media_type: &MediaType,
+        bytes: Bytes,
+        digest: Option<&Digest>,
+    ) -> Result<Stored, RegistryError> {
+        let path = format!("manifests/{reference}");
+        let mut call = self.call(Method::PUT, repository, &path);
+        call.content_type = Some(media_type.as_str());
+        call.body = bytes;
+        let reply = self.good(&Method::PUT, self.transport.send(call).await?)?;
+        if let Some(digest) = digest {
+            same_digest(&reply, digest)?;
+        }
+        Ok(Stored { subject: reply.headers.contains_key("oci-subject") })
+    }
+
+    /// `HEAD blobs/DIGEST`: whether the repository has it.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or refuses.
+    pub async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool, RegistryError> {
+        Ok(self.head(repository, &format!("blobs/{digest}")).await?.is_some())
+    }
+
+    /// `POST blobs/uploads/`.
+    ///
+    /// # Errors
+    /// When the registry can't be reached, refuses, or doesn't say where.
+    pub async fn open_session(&self, repository: &str) -> Result<Session, RegistryError> {
+        let call = self.call(Method::POST, repository, "blobs/uploads/");
+        let reply = self.good(&Method::POST, self.transport.send(call).await?)?;
+        Ok(Session { url: self.transport.location("POST", &reply)? })
+    }
+
+    /// `PUT SESSION?digest=DIGEST` with the whole blob as its body: what ECR takes at any size, in one request.
+    ///
+    /// # Errors
+    /// When the registry can't be reached, refuses, or no byte moves for the settings' `timeout`.
+    pub async fn commit(
+        &self,
+        session: &Session,
+        repository: &str,
+        digest: &Digest,
+        body: UploadBody,
+    ) -> Result<(), RegistryError> {
+        let mut url = session.url.clone();
+        url.query_pairs_mut().append_pair("digest", digest.as_str());
+        let watch = body.watch();
+        let send = self.transport.send_body(&url, repository, reqwest::Body::wrap(body));
+        let stalled = watch.stalled(self.transport.timeout());
+        let reply = tokio::select! {
+            reply = send => reply?,
+            () = stalled => {
+                let seconds = self.transport.timeout().as_secs();
+                return Err(RegistryError::Stalled { method: "PUT", url: redacted(&url), seconds });
+            }
+        };
+        let reply = self.good(&Method::PUT, reply)?;
+        same_digest(&reply, digest)
+    }
+
+    /// `DELETE SESSION`.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or refuses; ECR forgets sessions by itself in the end.
+    pub async fn cancel(&self, session: &Session, repository: &str) -> Result<(), RegistryError> {
+        let call = Call { url: session.url.clone(), ..self.call(Method::DELETE, repository, "") };
+        self.good(&Method::DELETE, self.transport.send(call).await?).map(drop)
+    }
+
+    /// `GET referrers/DIGEST`: the digests that the registry lists, or `None` where it has no such endpoint.
+    ///
+    /// # Errors
+    /// When the registry can't be reached or refuses.
+    pub async fn referrers(&self, repository: &str, digest: &Digest) -> Result<Option<Vec<String>>, RegistryError> {
+        let mut call = Call { limit: MANIFEST_LIMIT, ..self.call(Method::GET, repository, &format!("referrers/{digest}")) };
+        let mut found = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let reply = self.transport.send(call.clone()).await?;
+            if reply.status == StatusCode::NOT_FOUND {
+                return Ok(None);
+            }
+            let reply = self.good(&Method::GET, reply)?;
+            // A page that isn't an index is a registry that answers 200 to everything.
+            let Ok(page) = serde_json::from_slice::<ReferrersPage>(&reply.body) else { return Ok(None) };
+            found.extend(page.manifests.unwrap_or_default().into_iter().map(|referrer| referrer.digest));
+            match next_page(&reply) {
+                Some(url) => call.url = url,
+                None => break,
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// A HEAD; `None` for 404. Why it was refused only a GET tells, since a HEAD has no body (facts/ecr.md, Credentials).
+    async fn head(&self, repository: &str, path: &str) -> Result<Option<Reply>, RegistryError> {
+        let reply = self.transport.send(self.call(Method::HEAD, repository, path)).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        if matches!(reply.status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) {
+            let told = self.transport.send(self.call(Method::GET, repository, path)).await;
+            if let Ok(told) = told
+                && told.status.is_client_error()
+            {
+                return self.good(&Method::GET, told).map(Some);
+            }
+        }
+        self.good(&Method::HEAD, reply).map(Some)
+    }
+
+    fn call<'a>(&self, method: Method, repository: &'a str, path: &str) -> Call<'a> {
+        let url = self.transport.url(&format!("/v2/{repository}/{path}"));
+        Call { method, url, repository, content_type: None, body: Bytes::new(), limit: ERROR_LIMIT }
+    }
+
+    fn good(&self, method: &Method, reply: Reply) -> Result<Reply, RegistryError> {
+        if reply.status.is_success() {
+            return Ok(reply);
+        }
+        Err(RegistryError::Answered(Box::new(self.transport.answer(method, &reply))))
+    }
+}
+
+fn content_digest(reply: &Reply) -> Option<Digest> {
+    let header = reply.headers.get("docker-content-digest")?;
+    Digest::parse(header.to_str().ok()?).ok()
+}
+
+/// Whether the registry stored what was sent, where it says so in the same algorithm.
+fn same_digest(reply: &Reply, digest: &Digest) -> Result<(), RegistryError> {
+    match content_digest(reply) {
+        Some(stored) if stored.algorithm() == digest.algorithm() && stored != *digest => {
+            let oddity = Oddity::OtherDigest { digest: stored.to_string() };
+            Err(RegistryError::Odd { method: "PUT", url: redacted(&reply.url), oddity })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The URL in `Link: <…>; rel="next"`, on the same registry.
+fn next_page(reply: &Reply) -> Option<Url> {
+    let link = reply.headers.get(reqwest::header::LINK)?.to_str().ok()?;
+    let (target, rel) = link.trim().strip_prefix('<')?.split_once('>')?;
+    let next = reply.url.join(target).ok()?;
+    (rel.contains("next") && next.origin() == reply.url.origin()).then_some(next)
+}

@@ -1,0 +1,434 @@
+//! Sends requests to one registry: origin, credentials, deadlines, redirects, redaction.
+//!
+//! Knows nothing of blobs and manifests. Credentials go to the registry's origin and nowhere else; every further URL is
+//! checked where it is resolved.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
+pub use reqwest::Url;
+use reqwest::{Client, Method, Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::HashMap;
+use tokio::sync::{Mutex, OnceCell};
+
+use super::bearer::{self, Challenge};
+use super::failure::{Answer, Meaning, Network, Oddity, RegistryError};
+use crate::auth::{AuthError, Credentials};
+use crate::oci::reference::Host;
+use crate::trust::Trust;
+
+/// How the registry is reached.
+#[derive(Debug, Clone)]
+pub struct TransportSettings {
+    /// Where the registry is, when that isn't `https://HOST`.
+    pub endpoint: Option<Url>,
+    /// http instead of https.
+    pub plain_http: bool,
+    /// The trusted authorities.
+    pub trust: Trust,
+    /// A bound on connecting.
+    pub connect_timeout: Duration,
+    /// A bound on an answer, and on the time in which no byte of an upload moves.
+    pub timeout: Duration,
+}
+
+/// A request, but for its credentials.
+#[derive(Debug, Clone)]
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    /// The repository, for the scope of a bearer token.
+    pub(super) repository: &'a str,
+    pub(super) content_type: Option<&'a str>,
+    pub(super) body: Bytes,
+    /// The most that is read of the answer.
+    pub(super) limit: usize,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// The URL that answered, against which a `Location` is resolved.
+    pub(super) url: Url,
+}
+
+/// An answer to an error is never larger than this, in bytes.
+pub(super) const ERROR_LIMIT: usize = 64 * 1024;
+
+const MAX_REDIRECTS: usize = 5;
+
+/// What goes into `Authorization`.
+#[derive(Clone)]
+enum Shown {
+    Nothing,
+    Ecr(SecretString),
+    Fixed(HeaderValue),
+    Bearer(HeaderValue),
+}
+
+impl Shown {
+    fn header(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Nothing => None,
+            // Verbatim, and from the first request on: no challenge round trip (facts/ecr.md, Credentials).
+            Self::Ecr(token) => bearer::sensitive(&format!("Basic {}", token.expose_secret())),
+            Self::Fixed(header) | Self::Bearer(header) => Some(header.clone()),
+        }
+    }
+}
+
+/// A connection pool to one registry, with its credentials.
+#[derive(Debug)]
+pub(super) struct Transport {
+    client: Client,
+    /// Where to try, in this order; the first that connects is kept.
+    candidates: Vec<Url>,
+    origin: OnceCell<Url>,
+    probing: Mutex<()>,
+    /// `https://HOST`, as the registry may call itself when it is reached under another name.
+    own_name: Option<Url>,
+    credentials: Credentials,
+    bearers: Mutex<HashMap<String, HeaderValue>>,
+    timeout: Duration,
+}
+
+impl Transport {
+    pub(super) fn new(
+        host: &Host,
+        credentials: Credentials,
+        settings: &TransportSettings,
+    ) -> Result<Self, RegistryError> {
+        let client_error = |error: reqwest::Error| RegistryError::Client(error.into());
+        let client = Client::builder()
+            .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
+            // HTTP/2 halves the upload rate and shares one window between all blobs.
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .tls_certs_only(settings.trust.certificates().map_err(client_error)?)
+            .connect_timeout(settings.connect_timeout)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(client_error)?;
+        let parse = |text: String| Url::parse(&text).map_err(|error| RegistryError::Client(error.into()));
+        let https = parse(format!("https://{host}/"))?;
+        let http = parse(format!("http://{host}/"))?;
+        let candidates = match &settings.endpoint {
+            Some(endpoint) => vec![endpoint.clone()],
+            None if settings.plain_http => vec![http],
+            None if host.is_loopback() => vec![https.clone(), http],
+            None => vec![https.clone()],
+        };
+        Ok(Self {
+            client,
+            candidates,
+            origin: OnceCell::new(),
+            probing: Mutex::new(()),
+            own_name: settings.endpoint.is_some().then_some(https),
+            credentials,
+            bearers: Mutex::new(HashMap::new()),
+            timeout: settings.timeout,
+        })
+    }
+
+    /// The registry's URL with `path` behind it. Before the first answer it is the first candidate.
+    pub(super) fn url(&self, path: &str) -> Url {
+        let mut url = self.origin.get().unwrap_or(&self.candidates[0]).clone();
+        let base = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{base}{path}"));
+        url.set_query(None);
+        url
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Sends a request and reads its answer, whatever it says; asks again with better credentials where the registry
+    /// wants them.
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Reply, RegistryError> {
+        let mut shown = self.show(call.repository).await?;
+        let mut renewals = 0;
+        loop {
+            let reply = self.follow(&call, shown.header()).await?;
+            if renewals < 2 && self.refused(&call, &reply) {
+                renewals += 1;
+                if let Some(better) = self.better(&shown, &reply, call.repository).await? {
+                    shown = better;
+                    continue;
+                }
+            }
+            return Ok(reply);
+        }
+    }
+
+    /// Sends a body that can't be sent twice. The caller bounds the time.
+    pub(super) async fn send_body(
+        &self,
+        url: &Url,
+        repository: &str,
+        body: reqwest::Body,
+    ) -> Result<Reply, RegistryError> {
+        let shown = if self.is_own(url) { self.show(repository).await? } else { Shown::Nothing };
+        let mut request = self.client.request(Method::PUT, url.clone());
+        request = request.header(CONTENT_TYPE, "application/octet-stream").body(body);
+        if let Some(header) = shown.header() {
+            request = request.header(AUTHORIZATION, header);
+        }
+        let response = request.send().await.map_err(|error| network(self.is_ecr(), "PUT", url, error))?;
+        let reply = read(self.is_ecr(), "PUT", response, ERROR_LIMIT).await?;
+        trace("PUT", url, reply.status);
+        if matches!(self.answer(&Method::PUT, &reply).meaning, Meaning::Unauthenticated | Meaning::TokenExpired) {
+            // The body is spent, so that nobody is asked again here; the next attempt finds the new token.
+            self.better(&shown, &reply, repository).await?;
+        }
+        Ok(reply)
+    }
+
+    /// What an answer that isn't success says.
+    pub(super) fn answer(&self, method: &Method, reply: &Reply) -> Answer {
+        let header = |name: &str| reply.headers.get(name)?.to_str().ok().map(str::to_owned);
+        Answer::read(self.is_ecr(), name(method), redacted(&reply.url), reply.status.as_u16(), &reply.body, header)
+    }
+
+    /// The URL in a `Location`, and never one that would carry bytes in the clear to somebody else.
+    pub(super) fn location(&self, method: &'static str, reply: &Reply) -> Result<Url, RegistryError> {
+        let odd = |oddity| RegistryError::Odd { method, url: redacted(&reply.url), oddity };
+        let text = reply.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let url = text.and_then(|text| reply.url.join(text).ok()).ok_or_else(|| odd(Oddity::NoLocation))?;
+        let mut url = url;
+        let same_name = |other: &Url| other.host_str() == url.host_str();
+        let Some(origin) = self.origin.get() else { return Ok(url) };
+        // A registry behind a proxy that ends TLS says http; one reached through a VPC endpoint says its own name. Both
+        // mean the place that was asked.
+        if same_name(origin) && origin.port_or_known_default() == url.port_or_known_default()
+            || self.own_name.as_ref().is_some_and(same_name)
+            || same_name(origin) && origin.scheme() == "https" && url.scheme() == "http" && url.port().is_none()
+        {
+            let _ = url.set_host(origin.host_str());
+            let _ = url.set_port(origin.port());
+            let _ = url.set_scheme(origin.scheme());
+        }
+        if url.scheme() != "https" && !self.is_own(&url) {
+            return Err(odd(Oddity::InsecureLocation));
+        }
+        Ok(url)
+    }
+
+    /// Whether credentials may go to `url`.
+    fn is_own(&self, url: &Url) -> bool {
+        self.candidates.iter().any(|own| own.origin() == url.origin())
+    }
+
+    fn is_ecr(&self) -> bool {
+        matches!(self.credentials, Credentials::Ecr(_))
+    }
+
+    async fn show(&self, repository: &str) -> Result<Shown, RegistryError> {
+        if let Some(header) = self.bearers.lock().await.get(repository) {
+            return Ok(Shown::Bearer(header.clone()));
+        }
+        match &self.credentials {
+            Credentials::Ecr(token) => Ok(Shown::Ecr(token.get().await.map_err(AuthError::from)?)),
+            Credentials::Basic { .. } => {
+                Ok(bearer::basic(&self.credentials).map_or(Shown::Nothing, Shown::Fixed))
+            }
+            Credentials::Identity(_) | Credentials::Anonymous => Ok(Shown::Nothing),
+        }
+    }
+
+    fn refused(&self, call: &Call<'_>, reply: &Reply) -> bool {
+        !reply.status.is_success()
+            && matches!(
+                self.answer(&call.method, reply).meaning,
+                Meaning::Unauthenticated | Meaning::TokenExpired
+            )
+    }
+
+    /// Other credentials than those that were refused, if there are any.
+    async fn better(
+        &self,
+        shown: &Shown,
+        reply: &Reply,
+        repository: &str,
+    ) -> Result<Option<Shown>, RegistryError> {
+        if let Shown::Ecr(stale) = shown {
+            let Credentials::Ecr(token) = &self.credentials else { return Ok(None) };
+            return Ok(Some(Shown::Ecr(token.renew(stale).await.map_err(AuthError::from)?)));
+        }
+        let challenges = reply.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let Some(challenge) = Challenge::find(challenges) else { return Ok(None) };
+        // Held while a token is fetched, so that of many requests that were refused together one fetches it.
+        let mut bearers = self.bearers.lock().await;
+        if let Some(header) = bearers.get(repository) {
+            let stale = matches!(shown, Shown::Bearer(used) if used == header);
+            if !stale {
+                return Ok(Some(Shown::Bearer(header.clone())));
+            }
+        }
+        let header =
+            bearer::fetch(&self.client, &reply.url, &challenge, &self.credentials, repository).await?;
+        bearers.insert(repository.to_owned(), header.clone());
+        Ok(Some(Shown::Bearer(header)))
+    }
+
+    /// Sends a request and, for GET and HEAD, goes where it is sent; credentials stay behind when that is elsewhere.
+    async fn follow(&self, call: &Call<'_>, header: Option<HeaderValue>) -> Result<Reply, RegistryError> {
+        let mut url = call.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let reply = self.once(call, &url, header.as_ref()).await?;
+            trace(call.method.as_str(), &url, reply.status);
+            let reading = matches!(call.method, Method::GET | Method::HEAD);
+            if !(reading && reply.status.is_redirection() && reply.headers.contains_key(LOCATION)) {
+                return Ok(reply);
+            }
+            url = self.location(name(&call.method), &reply)?;
+        }
+        Err(RegistryError::Odd { method: name(&call.method), url: redacted(&call.url), oddity: Oddity::Redirects })
+    }
+
+    async fn once(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        header: Option<&HeaderValue>,
+    ) -> Result<Reply, RegistryError> {
+        if self.origin.get().is_some() || !self.is_own(url) {
+            return self.exchange(call, url, header).await;
+        }
+        // The first request finds out which candidate connects, and all others wait for it: a loopback registry is tried
+        // with https and then with http, and that costs no request of its own.
+        let _probing = self.probing.lock().await;
+        let mut first_failure = None;
+        for candidate in &self.candidates {
+            let mut url = url.clone();
+            if let Some(origin) = self.origin.get() {
+                let _ = url.set_scheme(origin.scheme());
+                return self.exchange(call, &url, header).await;
+            }
+            let _ = url.set_scheme(candidate.scheme());
+            match self.exchange(call, &url, header).await {
+                Err(error @ RegistryError::Unreachable { network: Network::Connect | Network::Tls, .. }) => {
+                    first_failure.get_or_insert(error);
+                }
+                other => {
+                    let _ = self.origin.set(candidate.clone());
+                    return other;
+                }
+            }
+        }
+        Err(first_failure.unwrap_or(RegistryError::Odd {
+            method: name(&call.method),
+            url: redacted(url),
+            oddity: Oddity::NoLocation,
+        }))
+    }
+
+    async fn exchange(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        header: Option<&HeaderValue>,
+    ) -> Result<Reply, RegistryError> {
+        let mut request = self.client.request(call.method.clone(), url.clone());
+        if let Some(header) = header.filter(|_| self.is_own(url)) {
+            request = request.header(AUTHORIZATION, header);
+        }
+        if matches!(call.method, Method::GET | Method::HEAD) {
+            request = request.header(ACCEPT, crate::oci::descriptor::MediaType::MANIFESTS.join(", "));
+        }
+        if let Some(content_type) = call.content_type {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        if !matches!(call.method, Method::GET | Method::HEAD) {
+            request = request.body(call.body.clone());
+        }
+        let method = name(&call.method);
+        let answered = async {
+            let response = request.send().await.map_err(|error| network(self.is_ecr(), method, url, error))?;
+            read(self.is_ecr(), method, response, call.limit).await
+        };
+        tokio::time::timeout(self.timeout, answered).await.unwrap_or_else(|elapsed| {
+            let (url, network, ecr) = (redacted(url), Network::Timeout, self.is_ecr());
+            Err(RegistryError::Unreachable { method, url, network, ecr, source: elapsed.into() })
+        })
+    }
+}
+
+/// Reads an answer, and no more of it than `limit` bytes.
+async fn read(
+    ecr: bool,
+    method: &'static str,
+    mut response: Response,
+    limit: usize,
+) -> Result<Reply, RegistryError> {
+    let (status, url, headers) = (response.status(), response.url().clone(), response.headers().clone());
+    let mut body = BytesMut::new();
+    while let Some(piece) = response.chunk().await.map_err(|error| network(ecr, method, &url, error))? {
+        if body.len() + piece.len() > limit {
+            if status.is_success() {
+                return Err(RegistryError::Odd { method, url: redacted(&url), oddity: Oddity::Body });
+            }
+            break;
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Reply { status, headers, body: body.freeze(), url })
+}
+
+fn name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        _ => "PUT",
+    }
+}
+
+/// A URL without user, query and fragment: the query of an upload session is a kind of secret.
+pub(super) fn redacted(url: &Url) -> String {
+    let mut url = url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    url.to_string()
+}
+
+fn trace(method: &str, url: &Url, status: StatusCode) {
+    tracing::debug!("{method} {} {}", redacted(url), status.as_u16());
+}
+
+/// Which kind of failure the HTTP client met.
+fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest::Error) -> RegistryError {
+    let error = error.without_url();
+    let tls = is_tls(&error);
+    let kind = if tls {
+        Network::Tls
+    } else if error.is_timeout() {
+        Network::Timeout
+    } else if error.is_dns() {
+        Network::Name
+    } else if error.is_connect() {
+        Network::Connect
+    } else {
+        Network::Closed
+    };
+    tracing::debug!("{method} {} failed: {error:?}", redacted(url));
+    RegistryError::Unreachable { method, url: redacted(url), network: kind, ecr, source: error.into() }
+}
+
+/// Whether TLS is to blame. rustls speaks through an `io::Error`, whose `source` is that of what it wraps.
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || wrapped.is_some_and(|inner| inner.is::<rustls::Error>())
+        || error.source().is_some_and(is_tls)
+}

@@ -1,0 +1,73 @@
+//! What became of a push: of each digest, tag and destination, and of SOURCE.
+
+use crate::cleanup::Cleaned;
+use crate::error::Error;
+use crate::oci::descriptor::MediaType;
+use crate::oci::digest::Digest;
+use crate::oci::reference::{Repository, Tag};
+use crate::push::{Count, TagOutcome};
+
+/// What became of one destination.
+#[derive(Debug)]
+pub struct DestinationReport {
+    /// The repository.
+    pub repository: Repository,
+    /// Its tags, each with what became of it.
+    pub tags: Vec<(Tag, TagOutcome)>,
+    /// Blobs that were uploaded.
+    pub uploaded: Count,
+    /// Blobs that were there already.
+    pub present: Count,
+    /// How many manifests were written.
+    pub manifests: usize,
+    /// Referrers of the image, each with whether it was written now.
+    pub referrers: Vec<(Digest, bool)>,
+    /// Why it failed, if it did.
+    pub error: Option<Error>,
+}
+
+/// What became of SOURCE.
+#[derive(Debug)]
+pub enum Cleanup {
+    /// Nobody asked for it.
+    NotAsked,
+    /// It was kept, because a destination failed.
+    NotDone,
+    /// The image is gone from it.
+    Done(Cleaned),
+    /// Something is left.
+    Failed(Error),
+}
+
+/// What became of a push.
+#[derive(Debug)]
+pub struct Report {
+    /// The root manifest's digest.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: MediaType,
+    /// Bytes of all manifests and blobs.
+    pub size: u64,
+    /// Each destination, in the order of the command line.
+    pub destinations: Vec<DestinationReport>,
+    /// What became of SOURCE.
+    pub cleanup: Cleanup,
+}
+
+impl Report {
+    /// The lines of standard output: a digest reference for each destination that succeeded.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let good = self.destinations.iter().filter(|destination| destination.error.is_none());
+        good.map(|destination| format!("{}@{}", destination.repository, self.digest))
+    }
+
+    /// The exit status: that of the first destination that failed, else that of the clean-up.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        let failed = self.destinations.iter().find_map(|destination| destination.error.as_ref());
+        match (failed, &self.cleanup) {
+            (Some(error), _) | (None, Cleanup::Failed(error)) => error.status(),
+            (None, _) => 0,
+        }
+    }
+}

@@ -1,0 +1,549 @@
+//! An OCI image layout folder: its index, which of its images is meant, and that image as a tree.
+//!
+//! Reading checks everything that can be checked without reading the large blobs, and reports all defects at once. Large
+//! blobs are hashed while they are sent, so that each is read once.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::Choice;
+use super::folder::{FileError, Folder};
+use crate::image::{self, Blob, Content, Image, Node, Withheld};
+use crate::oci::descriptor::{Descriptor, Kind};
+use crate::oci::digest::{Algorithm, Digest, Mismatch, Verifier};
+use crate::oci::manifest::{MAX_SIZE, Manifest, ManifestError};
+
+/// The only version of the layout that there is.
+const VERSION: &str = "1.0.0";
+
+/// Indexes in indexes deeper than this are nobody's image.
+const MAX_DEPTH: usize = 16;
+
+/// Blobs up to this size, in bytes, are read and hashed with the manifests and sent from memory: a small image is known
+/// to be whole before anything is sent.
+const HELD_EACH: u64 = 64 * 1024;
+
+/// All of these together, in bytes: memory stays flat.
+const HELD_TOTAL: u64 = 4 * 1024 * 1024;
+
+/// One thing that is wrong with an image in a layout.
+#[derive(Debug, Error)]
+pub enum Defect {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A manifest that is none.
+    #[error("manifest {digest}: {source}")]
+    Manifest {
+        /// The manifest.
+        digest: Digest,
+        /// Why.
+        source: ManifestError,
+    },
+    /// A manifest that no registry would take.
+    #[error("manifest {digest} has {size} bytes, and registries take at most {MAX_SIZE}")]
+    TooLarge {
+        /// The manifest.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The `data` of a descriptor is not what it describes.
+    #[error("the inline data of {digest} is not base64")]
+    Data {
+        /// The descriptor's digest.
+        digest: Digest,
+    },
+    /// The `data` of a descriptor is something else.
+    #[error("the inline data of {0}")]
+    DataContent(Mismatch),
+    /// Indexes in indexes without end.
+    #[error("index {digest} is nested more than {MAX_DEPTH} deep")]
+    TooDeep {
+        /// The index.
+        digest: Digest,
+    },
+}
+
+/// Why a folder is not a layout that can be pushed from.
+#[derive(Debug, Error)]
+pub enum LayoutError {
+    /// A file or something else, and no folder.
+    #[error("{path} is not a folder")]
+    NotAFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// `oci-layout` or `index.json` isn't there.
+    #[error("{path} is not an OCI image layout: it has no {missing}")]
+    NoLayout {
+        /// The folder.
+        path: PathBuf,
+        /// The file that isn't there.
+        missing: &'static str,
+    },
+    /// A file can't be read.
+    #[error("{path} can't be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file isn't what it should be.
+    #[error("{path} is malformed")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A layout of a version that isn't known.
+    #[error("{path} is a layout of version {found:?}, and {VERSION} is the one that can be read")]
+    Version {
+        /// The folder.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// `index.json` is too large to be sane.
+    #[error("{path} has {size} bytes, and an index may have at most {MAX_SIZE}")]
+    IndexTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// There is nothing in it.
+    #[error("{path} holds no image")]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There are several images.
+    #[error("{path} holds {} images, and none was chosen:\n{}", images.len(), list(images))]
+    NoneChosen {
+        /// The folder.
+        path: PathBuf,
+        /// What there is.
+        images: Vec<Listed>,
+    },
+    /// What was chosen isn't there.
+    #[error("{path} holds no image {wanted}; it holds:\n{}", list(images))]
+    NoSuchImage {
+        /// The folder.
+        path: PathBuf,
+        /// What was asked for, as typed.
+        wanted: String,
+        /// What there is.
+        images: Vec<Listed>,
+    },
+    /// The name stands for several images.
+    #[error("{path} gives the name {name:?} to several images:\n{}", list(images))]
+    AmbiguousName {
+        /// The folder.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// The images of that name.
+        images: Vec<Listed>,
+    },
+    /// The image isn't whole.
+    #[error("the image in {path} is not whole: {}", enumerate(defects))]
+    Defects {
+        /// The folder.
+        path: PathBuf,
+        /// Everything that is wrong.
+        defects: Vec<Defect>,
+    },
+}
+
+/// An image of a layout, for a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its names.
+    pub names: Vec<String>,
+}
+
+fn list(images: &[Listed]) -> String {
+    let line = |image: &Listed| {
+        let names: String = image.names.iter().map(|name| format!("  :{name}")).collect();
+        format!("  @{}{names}", image.digest)
+    };
+    images.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn enumerate(defects: &[Defect]) -> String {
+    match defects {
+        [one] => one.to_string(),
+        many => {
+            let lines: String = many.iter().map(|defect| format!("\n  {defect}")).collect();
+            format!("{} defects{lines}", many.len())
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Marker {
+    image_layout_version: String,
+}
+
+#[derive(Deserialize)]
+struct IndexJson {
+    manifests: Option<Vec<Descriptor>>,
+}
+
+/// An image of a layout that was chosen.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// Its descriptor in `index.json`.
+    pub descriptor: Descriptor,
+    /// The name that chose it, if one did: clean-up then removes that name only.
+    pub name: Option<String>,
+}
+
+/// An OCI image layout folder.
+#[derive(Debug)]
+pub struct Layout {
+    folder: Folder,
+    path: PathBuf,
+    entries: Vec<Descriptor>,
+    /// The entries whose manifest can be read and names a subject.
+    subjects: HashMap<Digest, Digest>,
+}
+
+impl Layout {
+    /// Opens the layout at `path` and reads its index.
+    ///
+    /// # Errors
+    /// When it isn't a layout.
+    pub fn open(path: &Path, follow_symlinks: bool) -> Result<Self, LayoutError> {
+        let unreadable = |source| LayoutError::Unreadable { path: path.to_owned(), source };
+        if !fs::metadata(path).map_err(unreadable)?.is_dir() {
+            return Err(LayoutError::NotAFolder { path: path.to_owned() });
+        }
+        let folder = Folder::new(path, follow_symlinks).map_err(unreadable)?;
+        let marker: Marker = parse(path, "oci-layout", &read_file(path, "oci-layout")?)?;
+        if marker.image_layout_version != VERSION {
+            return Err(LayoutError::Version { path: path.to_owned(), found: marker.image_layout_version });
+        }
+        let entries = parse_index(path, &read_file(path, "index.json")?)?;
+        let mut layout = Self { folder, path: path.to_owned(), entries, subjects: HashMap::new() };
+        layout.subjects = layout.find_subjects();
+        Ok(layout)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The path as given, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The images in it, once each, with their names. Referrers of images that are here too are not images of their own.
+    #[must_use]
+    pub fn images(&self) -> Vec<Listed> {
+        let present: HashSet<&Digest> = self.entries.iter().map(|entry| &entry.digest).collect();
+        let mut images: Vec<Listed> = Vec::new();
+        for entry in &self.entries {
+            let refers = self.subjects.get(&entry.digest).is_some_and(|subject| present.contains(subject));
+            if refers || is_referrers_index(entry) || entry.media_type.kind() == Kind::Other {
+                continue;
+            }
+            let name = entry.ref_name().map(str::to_owned);
+            match images.iter_mut().find(|image| image.digest == entry.digest) {
+                Some(image) => image.names.extend(name),
+                None => images.push(Listed { digest: entry.digest.clone(), names: name.into_iter().collect() }),
+            }
+        }
+        images
+    }
+
+    /// The image that is meant.
+    ///
+    /// # Errors
+    /// When it isn't there, or several are and none was chosen.
+    pub fn choose(&self, choice: &Choice) -> Result<Chosen, LayoutError> {
+        let path = || self.path.clone();
+        let entry = |digest: &Digest| self.entries.iter().find(|entry| entry.digest == *digest).cloned();
+        let no_such =
+            |wanted: String| LayoutError::NoSuchImage { path: path(), wanted, images: self.images() };
+        match choice {
+            Choice::Only => match self.images().as_slice() {
+                [] => Err(LayoutError::Empty { path: path() }),
+                [one] => entry(&one.digest)
+                    .map(|descriptor| Chosen { descriptor, name: None })
+                    .ok_or_else(|| LayoutError::Empty { path: path() }),
+                many => Err(LayoutError::NoneChosen { path: path(), images: many.to_vec() }),
+            },
+            Choice::Digest(digest) => entry(digest)
+                .map(|descriptor| Chosen { descriptor, name: None })
+                .ok_or_else(|| no_such(format!("@{digest}"))),
+            Choice::Name(name) => {
+                let named = |entry: &&Descriptor| entry.ref_name() == Some(name.as_str());
+                let mut found: Vec<&Descriptor> = self.entries.iter().filter(named).collect();
+                found.dedup_by(|a, b| a.digest == b.digest);
+                match found.as_slice() {
+                    [] => Err(no_such(format!(":{name}"))),
+                    [one] => Ok(Chosen { descriptor: (*one).clone(), name: Some(name.clone()) }),
+                    several => {
+                        let digests: HashSet<&Digest> = several.iter().map(|entry| &entry.digest).collect();
+                        let images = self.images().into_iter().filter(|image| digests.contains(&image.digest)).collect();
+                        Err(LayoutError::AmbiguousName { path: path(), name: name.clone(), images })
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads an image and checks that it is whole; with `referrers` also what refers to it.
+    ///
+    /// # Errors
+    /// With every defect that was found.
+    pub fn read(&self, chosen: &Chosen, referrers: bool) -> Result<Image, LayoutError> {
+        let mut walk = Walk::new(&self.folder);
+        walk.manifest(&chosen.descriptor, 0);
+        let mut pushed = Vec::new();
+        if referrers {
+            // Signatures of SBOMs: a referrer can be a subject itself, so look again until nothing is found.
+            while let Some(next) = self.referrer_of(&walk.seen) {
+                let digest = next.digest.clone();
+                walk.manifest(&next, 0);
+                pushed.push(digest);
+            }
+        }
+        if walk.defects.is_empty() {
+            Ok(Image::new(walk.nodes, chosen.descriptor.digest.clone(), pushed, walk.blobs, walk.withheld))
+        } else {
+            Err(LayoutError::Defects { path: self.path.clone(), defects: walk.defects })
+        }
+    }
+
+    /// A referrer of what was seen that wasn't seen itself.
+    fn referrer_of(&self, seen: &HashSet<Digest>) -> Option<Descriptor> {
+        let wanted = |entry: &Descriptor| {
+            !seen.contains(&entry.digest)
+                && self.subjects.get(&entry.digest).is_some_and(|subject| seen.contains(subject))
+        };
+        let listed = self.entries.iter().filter(|entry| is_referrers_index(entry));
+        let in_lists = listed.flat_map(|list| self.manifest_of(list).map(|m| m.children().to_vec()).unwrap_or_default());
+        self.entries.iter().cloned().chain(in_lists).find(wanted)
+    }
+
+    /// The subjects of all entries, and of those in referrers indexes, that can be read; defects are for whoever pushes them.
+    fn find_subjects(&self) -> HashMap<Digest, Digest> {
+        let mut subjects = HashMap::new();
+        for entry in &self.entries {
+            let Some(manifest) = self.manifest_of(entry) else { continue };
+            let children = if is_referrers_index(entry) { manifest.children() } else { &[] };
+            let listed = children.iter().filter_map(|child| self.manifest_of(child));
+            for manifest in listed.chain([manifest.clone()]) {
+                if let Some(subject) = manifest.subject {
+                    subjects.insert(manifest.digest, subject.digest);
+                }
+            }
+        }
+        subjects
+    }
+
+    fn manifest_of(&self, descriptor: &Descriptor) -> Option<Manifest> {
+        let manifest_like = matches!(descriptor.media_type.kind(), Kind::Image | Kind::Index);
+        if !manifest_like || descriptor.size > MAX_SIZE {
+            return None;
+        }
+        let bytes = self.folder.read(descriptor).ok()?;
+        Manifest::parse(&descriptor.media_type, &descriptor.digest, bytes.into()).ok()
+    }
+}
+
+/// Whether an entry is what the referrers tag schema writes: an index under the name `sha256-…` that lists referrers.
+#[must_use]
+pub fn is_referrers_index(entry: &Descriptor) -> bool {
+    let by_schema = |name: &str| {
+        Algorithm::ALL.into_iter().any(|algorithm| {
+            name.strip_prefix(algorithm.name())
+                .and_then(|rest| rest.strip_prefix('-'))
+                .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+        })
+    };
+    entry.media_type.kind() == Kind::Index && entry.ref_name().is_some_and(by_schema)
+}
+
+/// Reads the bytes of `index.json`.
+///
+/// # Errors
+/// When there are too many, or it isn't JSON of that form.
+pub fn parse_index(path: &Path, bytes: &[u8]) -> Result<Vec<Descriptor>, LayoutError> {
+    let index: IndexJson = parse(path, "index.json", bytes)?;
+    Ok(index.manifests.unwrap_or_default())
+}
+
+/// Reads `oci-layout` or `index.json`.
+///
+/// # Errors
+/// When it isn't there, isn't a file or is too large.
+pub fn read_file(folder: &Path, name: &'static str) -> Result<Vec<u8>, LayoutError> {
+    let path = folder.join(name);
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => LayoutError::NoLayout { path: folder.to_owned(), missing: name },
+        _ => LayoutError::Unreadable { path: path.clone(), source },
+    };
+    let metadata = fs::metadata(&path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(failed(io::Error::other("it is not a file")));
+    }
+    if metadata.len() > MAX_SIZE {
+        return Err(LayoutError::IndexTooLarge { path, size: metadata.len() });
+    }
+    fs::read(&path).map_err(failed)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(folder: &Path, name: &str, bytes: &[u8]) -> Result<T, LayoutError> {
+    serde_json::from_slice(bytes).map_err(|source| LayoutError::Malformed { path: folder.join(name), source })
+}
+
+/// A walk over an image that gathers what it finds, good and bad.
+struct Walk<'a> {
+    folder: &'a Folder,
+    seen: HashSet<Digest>,
+    nodes: Vec<Node>,
+    heights: HashMap<Digest, usize>,
+    blobs: BTreeMap<Digest, Blob>,
+    bad_blobs: HashSet<Digest>,
+    withheld: Vec<Withheld>,
+    held: u64,
+    defects: Vec<Defect>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(folder: &'a Folder) -> Self {
+        Self {
+            folder,
+            seen: HashSet::new(),
+            nodes: Vec::new(),
+            heights: HashMap::new(),
+            blobs: BTreeMap::new(),
+            bad_blobs: HashSet::new(),
+            withheld: Vec::new(),
+            held: 0,
+            defects: Vec::new(),
+        }
+    }
+
+    fn manifest(&mut self, descriptor: &Descriptor, depth: usize) {
+        let digest = &descriptor.digest;
+        if !self.seen.insert(digest.clone()) {
+            return;
+        }
+        if depth > MAX_DEPTH {
+            return self.defects.push(Defect::TooDeep { digest: digest.clone() });
+        }
+        if descriptor.size > MAX_SIZE {
+            return self.defects.push(Defect::TooLarge { digest: digest.clone(), size: descriptor.size });
+        }
+        let bytes = match self.bytes(descriptor) {
+            Ok(bytes) => bytes,
+            Err(defect) => return self.defects.push(defect),
+        };
+        let manifest = match Manifest::parse(&descriptor.media_type, digest, bytes) {
+            Ok(manifest) => manifest,
+            Err(source) => return self.defects.push(Defect::Manifest { digest: digest.clone(), source }),
+        };
+        let mut height = 0;
+        for child in manifest.children() {
+            self.manifest(child, depth + 1);
+            height = height.max(self.heights.get(&child.digest).map_or(0, |below| below + 1));
+        }
+        let descriptors: Vec<&Descriptor> = manifest.blobs().collect();
+        let mut blobs = Vec::with_capacity(descriptors.len());
+        for (at, descriptor) in descriptors.iter().enumerate() {
+            if self.blob(descriptor, image::role(at, &descriptors)) {
+                blobs.push(descriptor.digest.clone());
+            }
+        }
+        self.heights.insert(digest.clone(), height);
+        self.nodes.push(Node { manifest, blobs, height });
+    }
+
+    /// The bytes of something small: inline, or in its file.
+    fn bytes(&self, descriptor: &Descriptor) -> Result<Bytes, Defect> {
+        let inline = inline_data(descriptor)?;
+        match (self.folder.read(descriptor), inline) {
+            (Ok(bytes), _) => Ok(bytes.into()),
+            // `data` may stand in for a blob that was left out.
+            (Err(FileError::Missing { .. }), Some(inline)) => Ok(inline),
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+
+    /// Takes a blob in and says whether it has to be in the registry.
+    fn blob(&mut self, descriptor: &Descriptor, role: image::Role) -> bool {
+        let digest = &descriptor.digest;
+        if descriptor.media_type.kind() == Kind::NonDistributable {
+            if !self.withheld.iter().any(|withheld| withheld.digest == *digest) {
+                let held = self.folder.path(digest).symlink_metadata().is_ok();
+                self.withheld.push(Withheld { digest: digest.clone(), held });
+            }
+            return false;
+        }
+        if let Some(known) = self.blobs.get(digest) {
+            if known.size != descriptor.size {
+                let (expected, size, found) = (digest.clone(), descriptor.size, known.size);
+                self.defects.push(FileError::Content(Mismatch::Size { expected, size, found }).into());
+            }
+            return true;
+        }
+        if self.bad_blobs.contains(digest) {
+            return true;
+        }
+        match self.content(descriptor) {
+            Ok(content) => {
+                let (size, media_type) = (descriptor.size, descriptor.media_type.clone());
+                self.blobs.insert(digest.clone(), Blob { digest: digest.clone(), size, media_type, role, content });
+            }
+            Err(defect) => {
+                self.bad_blobs.insert(digest.clone());
+                self.defects.push(defect);
+            }
+        }
+        true
+    }
+
+    fn content(&mut self, descriptor: &Descriptor) -> Result<Content, Defect> {
+        let small = descriptor.size <= HELD_EACH && self.held + descriptor.size <= HELD_TOTAL;
+        if small {
+            self.held += descriptor.size;
+            return self.bytes(descriptor).map(Content::Held);
+        }
+        let inline = inline_data(descriptor)?;
+        match (self.folder.open(descriptor), inline) {
+            (Ok((_, path)), _) => Ok(Content::File(path)),
+            (Err(FileError::Missing { .. }), Some(inline)) => Ok(Content::Held(inline)),
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+}
+
+/// The content that a descriptor carries itself, checked.
+fn inline_data(descriptor: &Descriptor) -> Result<Option<Bytes>, Defect> {
+    let Some(text) = &descriptor.data else { return Ok(None) };
+    let bytes = STANDARD.decode(text).map_err(|_| Defect::Data { digest: descriptor.digest.clone() })?;
+    Verifier::check(&descriptor.digest, descriptor.size, &bytes).map_err(Defect::DataContent)?;
+    Ok(Some(bytes.into()))
+}

@@ -1,0 +1,91 @@
+//! The certificate authorities that are trusted, the same for the registry and for AWS's APIs.
+//!
+//! There is no way to trust everything.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aws_smithy_http_client::tls::TrustStore;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use thiserror::Error;
+
+/// Why a file of certificates can't be used.
+#[derive(Debug, Error)]
+pub enum TrustError {
+    /// It can't be read.
+    #[error("the certificates in {path} can't be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It has no certificate that can be used.
+    #[error("{path} holds no PEM certificate that can be used")]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A set of certificate authorities, each of them parsed once.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    roots: Vec<CertificateDer<'static>>,
+}
+
+impl Trust {
+    /// The system's authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` as everywhere) and those in `files`.
+    ///
+    /// Where the system has none, as in a container from scratch, Mozilla's serve, which are compiled in.
+    ///
+    /// # Errors
+    /// When one of `files` can't be read or holds no certificate.
+    pub fn load(files: &[PathBuf]) -> Result<Self, TrustError> {
+        let mut accepted = RootCertStore::empty();
+        let mut roots: Vec<_> = rustls_native_certs::load_native_certs().certs;
+        // Old systems carry certificates that rustls can't parse, and the SDK would panic on them.
+        roots.retain(|root| accepted.add(root.clone()).is_ok());
+        if roots.is_empty() {
+            roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
+        }
+        for path in files {
+            let added = read(path)?;
+            let before = roots.len();
+            roots.extend(added.into_iter().filter(|root| accepted.add(root.clone()).is_ok()));
+            if roots.len() == before {
+                return Err(TrustError::NoCertificate { path: path.clone() });
+            }
+        }
+        Ok(Self { roots })
+    }
+
+    /// For the registry's client.
+    ///
+    /// # Errors
+    /// Never for what [`Trust::load`] accepted.
+    pub(crate) fn certificates(&self) -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
+        self.roots.iter().map(|root| reqwest::Certificate::from_der(root)).collect()
+    }
+
+    /// For the SDK's client, which takes PEM only.
+    pub(crate) fn store(&self) -> TrustStore {
+        self.roots.iter().fold(TrustStore::empty(), |store, root| {
+            let pem =
+                format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(root));
+            store.with_pem_certificate(pem)
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let bytes = fs::read(path).map_err(|source| TrustError::Unreadable { path: path.to_owned(), source })?;
+    CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|_| TrustError::NoCertificate { path: path.to_owned() })
+}

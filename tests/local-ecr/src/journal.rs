@@ -1,0 +1,197 @@
+//! The journal: every request that arrived, in the order of arrival, and what became of it.
+//!
+//! It never holds a credential, only whether one came along and whether it was good.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::sync::lock;
+
+/// The port that a request came in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// ECR's API.
+    Api,
+    /// The registry, `/v2/`.
+    Registry,
+    /// A host that is neither: a place for redirects to lead to. Nothing is there.
+    Elsewhere,
+}
+
+/// Whether a credential came with a request, and what it was worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// None came.
+    Absent,
+    /// It was good.
+    Valid,
+    /// It was good once.
+    Expired,
+    /// It was never good.
+    Wrong,
+}
+
+/// What a request got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing yet.
+    Pending,
+    /// A reply with this status.
+    Status(u16),
+    /// A closed connection, by either party.
+    Cut,
+    /// Silence.
+    Stalled,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pending => f.write_str("pending"),
+            Self::Status(status) => write!(f, "{status}"),
+            Self::Cut => f.write_str("cut"),
+            Self::Stalled => f.write_str("stalled"),
+        }
+    }
+}
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place in the order of arrival, from one.
+    pub sequence: usize,
+    /// When its head had arrived, since the server's start.
+    pub at: Duration,
+    /// The port.
+    pub side: Side,
+    /// The method.
+    pub method: String,
+    /// Path and query, as sent.
+    pub path: String,
+    /// The `Host` header.
+    pub host: String,
+    /// Whether a credential came along.
+    pub credential: Credential,
+    /// Length of the body as far as it arrived.
+    pub bytes: u64,
+    /// What it got.
+    pub answer: Answer,
+    /// The IAM actions it needs, `ecr:…`.
+    pub actions: Vec<&'static str>,
+    /// The repository it names.
+    pub repository: Option<String>,
+    /// The digest it names, in path or query.
+    pub digest: Option<String>,
+    /// The tag it names.
+    pub tag: Option<String>,
+    /// The `Content-Range` header.
+    pub content_range: Option<String>,
+    /// The `Range` header.
+    pub range: Option<String>,
+    /// The `Accept` headers, joined.
+    pub accept: Option<String>,
+}
+
+/// Compact: `HEAD /v2/app/manifests/v1 404`.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ", self.method, self.path)?;
+        match (self.side, self.actions.first()) {
+            (Side::Api, Some(action)) => write!(f, "{action} ")?,
+            (Side::Elsewhere, _) => write!(f, "(elsewhere) ")?,
+            _ => (),
+        }
+        write!(f, "{}", self.answer)
+    }
+}
+
+/// All entries so far.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    started: Instant,
+    lines: Mutex<Vec<Line>>,
+    /// Called with each entry when its answer is known.
+    echo: Mutex<Option<Echo>>,
+}
+
+struct Echo(Box<dyn Fn(&Entry) + Send>);
+
+impl fmt::Debug for Echo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Echo")
+    }
+}
+
+#[derive(Debug)]
+struct Line {
+    entry: Entry,
+    /// Counts on while the body arrives.
+    bytes: Arc<AtomicU64>,
+}
+
+impl Line {
+    fn read(&self) -> Entry {
+        Entry {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            ..self.entry.clone()
+        }
+    }
+}
+
+impl Journal {
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            lines: Mutex::default(),
+            echo: Mutex::default(),
+        }
+    }
+
+    /// Notes a request; gives its sequence number and the counter of its body's bytes.
+    pub(crate) fn begin(&self, mut entry: Entry) -> (usize, Arc<AtomicU64>) {
+        let bytes = Arc::new(AtomicU64::new(0));
+        let mut lines = lock(&self.lines);
+        entry.sequence = lines.len() + 1;
+        entry.at = self.started.elapsed();
+        let sequence = entry.sequence;
+        lines.push(Line {
+            entry,
+            bytes: Arc::clone(&bytes),
+        });
+        (sequence, bytes)
+    }
+
+    /// Adds what became known of a request.
+    pub(crate) fn note(&self, sequence: usize, change: impl FnOnce(&mut Entry)) {
+        if let Some(line) = lock(&self.lines).get_mut(sequence - 1) {
+            change(&mut line.entry);
+        }
+    }
+
+    /// Notes what a request got. The first answer stands: a stalled request that ends with its
+    /// connection was stalled.
+    pub(crate) fn answer(&self, sequence: usize, answer: Answer) {
+        self.note(sequence, |entry| {
+            if entry.answer == Answer::Pending {
+                entry.answer = answer;
+            }
+        });
+        if let (Some(echo), Some(entry)) = (&*lock(&self.echo), self.entry(sequence)) {
+            (echo.0)(&entry);
+        }
+    }
+
+    pub(crate) fn entry(&self, sequence: usize) -> Option<Entry> {
+        lock(&self.lines).get(sequence - 1).map(Line::read)
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        lock(&self.lines).iter().map(Line::read).collect()
+    }
+
+    pub(crate) fn echo(&self, echo: impl Fn(&Entry) + Send + 'static) {
+        *lock(&self.echo) = Some(Echo(Box::new(echo)));
+    }
+}
