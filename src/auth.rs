@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::aws::host::EcrHost;
 use crate::aws::token::{AwsSettings, EcrToken, TokenError};
+use crate::cause::Cause;
 use crate::oci::reference::Repository;
 
 /// Why there are no credentials.
@@ -55,7 +56,7 @@ pub enum AuthError {
         /// The realm, redacted.
         realm: String,
         /// What went wrong.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Cause,
     },
     /// The registry names a realm that must not see a password.
     #[error("{host} sends for a token to {realm}, which is not https")]

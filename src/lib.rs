@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod aws;
+pub mod cause;
 pub mod cleanup;
 pub mod error;
 pub mod event;

@@ -3,7 +3,6 @@
 //! The region, FIPS and dual-stack come from the registry's host; everything else is the AWS SDK's default chain.
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
@@ -22,23 +21,8 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use super::host::EcrHost;
+use crate::cause::Cause;
 use crate::trust::Trust;
-
-/// An error of the SDK, printed as the chain of its causes.
-#[derive(Debug)]
-pub struct SdkCause(Box<dyn StdError + Send + Sync>);
-
-impl fmt::Display for SdkCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-impl StdError for SdkCause {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source()
-    }
-}
 
 /// Why there is no token.
 #[derive(Debug, Error)]
@@ -49,7 +33,7 @@ pub enum TokenError {
         /// The region of the registry.
         region: String,
         /// What the chain said.
-        source: SdkCause,
+        source: Cause,
     },
     /// The SDK's chain found credentials that it couldn't get.
     #[error("the AWS credentials for {region} could not be had")]
@@ -57,7 +41,7 @@ pub enum TokenError {
         /// The region of the registry.
         region: String,
         /// What the chain said.
-        source: SdkCause,
+        source: Cause,
     },
     /// ECR's API said no.
     #[error(
@@ -80,7 +64,7 @@ pub enum TokenError {
         /// The region of the registry.
         region: String,
         /// What the SDK said.
-        source: SdkCause,
+        source: Cause,
     },
     /// The answer has no token.
     #[error("ECR's API in {region} answered without a token")]
@@ -158,7 +142,7 @@ impl EcrToken {
     async fn fetch(&self) -> Result<SecretString, TokenError> {
         let region = self.host.region.clone();
         let http = http_client(&self.settings.trust)
-            .map_err(|error| TokenError::Unreachable { region: region.clone(), source: SdkCause(error) })?;
+            .map_err(|error| TokenError::Unreachable { region: region.clone(), source: Cause::new(error) })?;
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(self.settings.connect_timeout)
             .operation_attempt_timeout(self.settings.timeout)
@@ -214,14 +198,14 @@ fn http_client(trust: &Trust) -> Result<SharedHttpClient, Box<dyn StdError + Sen
 async fn credentials(sdk: &aws_config::SdkConfig, region: &str) -> Result<Credentials, TokenError> {
     let region = region.to_owned();
     let Some(provider) = sdk.credentials_provider() else {
-        let source = SdkCause(CredentialsError::not_loaded_no_source().into());
+        let source = Cause::new(CredentialsError::not_loaded_no_source());
         return Err(TokenError::NoCredentials { region, source });
     };
     provider.provide_credentials().await.map_err(|error| match &error {
         CredentialsError::CredentialsNotLoaded(_) => {
-            TokenError::NoCredentials { region, source: SdkCause(error.into()) }
+            TokenError::NoCredentials { region, source: Cause::new(error) }
         }
-        _ => TokenError::Credentials { region, source: SdkCause(error.into()) },
+        _ => TokenError::Credentials { region, source: Cause::new(error) },
     })
 }
 
@@ -245,6 +229,6 @@ where
             message: error.message().unwrap_or("no message").to_owned(),
             request_id,
         },
-        _ => TokenError::Unreachable { region, source: SdkCause(error.into()) },
+        _ => TokenError::Unreachable { region, source: Cause::new(error) },
     }
 }

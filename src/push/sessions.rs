@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use crate::cause::Cause;
 use crate::registry::failure::RegistryError;
 use crate::registry::{Registry, Session};
 
@@ -57,7 +58,7 @@ impl Sessions {
             book.open.insert(key, Open { registry, repository, session: session.clone() });
             Ok((key, session))
         });
-        opening.await.unwrap_or_else(|lost| Err(RegistryError::Client(lost.into())))
+        opening.await.unwrap_or_else(|lost| Err(RegistryError::Client(Cause::new(lost))))
     }
 
     /// Forgets a session that the registry has closed itself.

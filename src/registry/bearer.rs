@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::transport::redacted;
 use crate::auth::{AuthError, Credentials};
+use crate::cause::Cause;
 
 /// A registry's `Bearer` challenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +85,7 @@ pub(super) async fn fetch(
     let unreachable = |source: reqwest::Error| AuthError::RealmUnreachable {
         host: host.clone(),
         realm: shown.clone(),
-        source: source.without_url().into(),
+        source: Cause::new(source.without_url()),
     };
     let response = request.send().await.map_err(unreachable)?;
     let refused = |status| AuthError::Realm { host: host.clone(), realm: shown.clone(), status };

@@ -6,6 +6,7 @@ use oci_client::errors::{OciEnvelope, OciErrorCode};
 use thiserror::Error;
 
 use crate::auth::AuthError;
+use crate::cause::Cause;
 
 /// What an answer that isn't success means for the push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,7 +231,7 @@ pub enum RegistryError {
         /// Whether it is ECR.
         ecr: bool,
         /// What the HTTP client said.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Cause,
     },
     /// Bytes stopped flowing.
     #[error("{method} {url} stalled: no byte moved for {seconds} s")]
@@ -257,7 +258,7 @@ pub enum RegistryError {
     Auth(#[from] AuthError),
     /// The HTTP client can't be made.
     #[error("the HTTP client can't be made")]
-    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Client(#[source] Cause),
 }
 
 impl RegistryError {

@@ -18,6 +18,7 @@ use tokio::sync::{Mutex, OnceCell};
 use super::bearer::{self, Challenge};
 use super::failure::{Answer, Meaning, Network, Oddity, RegistryError};
 use crate::auth::{AuthError, Credentials};
+use crate::cause::Cause;
 use crate::oci::reference::Host;
 use crate::trust::Trust;
 
@@ -105,7 +106,7 @@ impl Transport {
         credentials: Credentials,
         settings: &TransportSettings,
     ) -> Result<Self, RegistryError> {
-        let client_error = |error: reqwest::Error| RegistryError::Client(error.into());
+        let client_error = |error: reqwest::Error| RegistryError::Client(Cause::new(error));
         let client = Client::builder()
             .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
             // HTTP/2 halves the upload rate and shares one window between all blobs.
@@ -116,7 +117,7 @@ impl Transport {
             .tcp_nodelay(true)
             .build()
             .map_err(client_error)?;
-        let parse = |text: String| Url::parse(&text).map_err(|error| RegistryError::Client(error.into()));
+        let parse = |text: String| Url::parse(&text).map_err(|error| RegistryError::Client(Cause::new(error)));
         let https = parse(format!("https://{host}/"))?;
         let http = parse(format!("http://{host}/"))?;
         let candidates = match &settings.endpoint {
@@ -356,7 +357,7 @@ impl Transport {
         };
         tokio::time::timeout(self.timeout, answered).await.unwrap_or_else(|elapsed| {
             let (url, network, ecr) = (redacted(url), Network::Timeout, self.is_ecr());
-            Err(RegistryError::Unreachable { method, url, network, ecr, source: elapsed.into() })
+            Err(RegistryError::Unreachable { method, url, network, ecr, source: Cause::new(elapsed) })
         })
     }
 }
@@ -422,7 +423,7 @@ fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest::Error) ->
         Network::Closed
     };
     tracing::debug!("{method} {} failed: {error:?}", redacted(url));
-    RegistryError::Unreachable { method, url: redacted(url), network: kind, ecr, source: error.into() }
+    RegistryError::Unreachable { method, url: redacted(url), network: kind, ecr, source: Cause::new(error) }
 }
 
 /// Whether TLS is to blame. rustls speaks through an `io::Error`, whose `source` is that of what it wraps.

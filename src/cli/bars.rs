@@ -1,0 +1,85 @@
+//! Progress on a terminal: a bar for each blob in flight, and one for the whole.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use ecr_push::event::{Attempt, Ending, Event, Reporter};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{plain, render};
+
+/// Draws on standard error.
+pub(super) struct Bars {
+    all: MultiProgress,
+    total: ProgressBar,
+    flights: Mutex<HashMap<Attempt, ProgressBar>>,
+}
+
+fn style(template: &str, utf8: bool) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    if utf8 { style.progress_chars("━╸─") } else { style.progress_chars("=> ") }
+}
+
+/// Whether the terminal says that it knows UTF-8; the first of these that is set and not empty counts (POSIX, locale).
+fn utf8() -> bool {
+    let set = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(set).and_then(|name| std::env::var(name).ok());
+    locale.is_some_and(|text| text.to_ascii_lowercase().replace('-', "").contains("utf8"))
+}
+
+impl Bars {
+    pub(super) fn new() -> Self {
+        let all = MultiProgress::new();
+        let total = all.add(ProgressBar::no_length());
+        let template = "{prefix:22} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10} {decimal_bytes_per_sec:>12} {eta:>4}";
+        total.set_style(style(template, utf8()));
+        total.set_prefix("all");
+        Self { all, total, flights: Mutex::new(HashMap::new()) }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        // The summary says what the bars said; left on screen they would only be in the way.
+        let _ = self.all.clear();
+    }
+}
+
+impl Reporter for Bars {
+    fn report(&self, event: &Event) {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Planned { bytes, .. } => {
+                self.total.set_length(self.total.length().unwrap_or_default() + bytes);
+                self.total.tick();
+            }
+            Event::Started { attempt, digest, role, size, .. } => {
+                let bar = self.all.insert_before(&self.total, ProgressBar::new(*size));
+                bar.set_style(style("{prefix:22} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10}", utf8()));
+                bar.set_prefix(format!("{} {}", render::role(*role), &digest.short()[..8]));
+                flights.insert(*attempt, bar);
+            }
+            Event::Moved { attempt, bytes } => {
+                if let Some(bar) = flights.get(attempt) {
+                    bar.inc(*bytes);
+                    self.total.inc(*bytes);
+                }
+            }
+            Event::Ended { attempt, ending } => {
+                let Some(bar) = flights.remove(attempt) else { return };
+                if *ending == Ending::GivenUp {
+                    // This attempt's bytes only: a retry takes them back off the bar.
+                    self.total.dec(bar.position());
+                }
+                bar.finish_and_clear();
+                self.all.remove(&bar);
+            }
+            Event::Waiting { .. } | Event::Warning { .. } => {
+                if let Some(text) = plain::words(event) {
+                    let _ = self.all.println(text);
+                }
+            }
+            Event::Read { .. } | Event::Manifest { .. } | Event::Tagged { .. } | Event::Verified { .. } => {}
+        }
+    }
+}

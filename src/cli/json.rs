@@ -1,0 +1,81 @@
+//! Standard output's `json`: one document, documented in the README. Fields are added and never changed.
+
+use ecr_push::push::{Count, TagOutcome};
+use ecr_push::report::{Cleanup, DestinationReport, Report};
+use serde_json::{Value, json};
+
+use super::render;
+
+/// The version of the document; it changes only if a field had to.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The document for a push.
+pub(super) fn document(source: &str, report: &Report) -> Value {
+    json!({
+        "schemaVersion": SCHEMA_VERSION,
+        "source": source,
+        "digest": report.digest.as_str(),
+        "mediaType": report.media_type.as_str(),
+        "size": report.size,
+        "exitStatus": report.status(),
+        "destinations": report.destinations.iter().map(|d| destination(report, d)).collect::<Vec<_>>(),
+        "cleanup": cleanup(&report.cleanup),
+    })
+}
+
+fn destination(report: &Report, destination: &DestinationReport) -> Value {
+    let tags = destination.tags.iter().map(|(tag, outcome)| {
+        let status = match outcome {
+            TagOutcome::Written => "written",
+            TagOutcome::AlreadyThere => "alreadyThere",
+            TagOutcome::NotWritten => "notWritten",
+        };
+        json!({"tag": tag.as_str(), "status": status})
+    });
+    let referrers = destination.referrers.iter().map(|(digest, written)| {
+        let status = match (written, &destination.error) {
+            (true, _) => "written",
+            (false, None) => "alreadyThere",
+            (false, Some(_)) => "notWritten",
+        };
+        json!({"digest": digest.as_str(), "status": status})
+    });
+    let error = destination.error.as_ref();
+    json!({
+        "host": destination.repository.host.as_str(),
+        "repository": destination.repository.name,
+        "reference": format!("{}@{}", destination.repository, report.digest),
+        "status": if error.is_none() { "verified" } else { "failed" },
+        "tags": tags.collect::<Vec<_>>(),
+        "blobs": {"uploaded": count(destination.uploaded), "alreadyThere": count(destination.present)},
+        "manifestsWritten": destination.manifests,
+        "referrers": referrers.collect::<Vec<_>>(),
+        "error": error.map(|error| json!({
+            "message": render::chain(error),
+            "hint": error.hint(),
+            "exitStatus": error.status(),
+        })),
+    })
+}
+
+fn count(count: Count) -> Value {
+    json!({"number": count.number, "bytes": count.bytes})
+}
+
+fn cleanup(cleanup: &Cleanup) -> Value {
+    match cleanup {
+        Cleanup::NotAsked => json!({"status": "notAsked"}),
+        Cleanup::NotDone => json!({"status": "notDone"}),
+        Cleanup::Done(cleaned) => json!({
+            "status": "done",
+            "namesRemoved": cleaned.names,
+            "blobsRemoved": cleaned.blobs,
+            "bytesFreed": cleaned.freed,
+            "folderRemoved": cleaned.folder,
+        }),
+        Cleanup::Failed(error) => json!({
+            "status": "failed",
+            "error": {"message": render::chain(error), "hint": error.hint(), "exitStatus": error.status()},
+        }),
+    }
+}

@@ -1,0 +1,233 @@
+//! The binary's own: what was typed, what it means, and what people see of it.
+
+pub(crate) mod args;
+mod bars;
+mod json;
+mod plain;
+mod render;
+mod settings;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ecr_push::error::Error;
+use ecr_push::event::{Event, Reporter};
+use ecr_push::job;
+use ecr_push::report::{Cleanup, Report};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use self::args::{Output, Progress};
+use self::bars::Bars;
+use self::plain::{Plain, line};
+use self::settings::{Settings, SettingsError};
+
+/// A wrong command line.
+const USAGE: u8 = 2;
+
+/// Runs the program and gives its exit status.
+pub(crate) fn run() -> u8 {
+    let args = match args::parse(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(USAGE);
+        }
+    };
+    let source = args.source.clone();
+    let settings = match Settings::of(args) {
+        Ok(settings) => settings,
+        Err(SettingsError::Source(error)) => return fail(None, &error.into()),
+        Err(error) => {
+            line(&format!("error: {}", render::chain(&error)));
+            return USAGE;
+        }
+    };
+    log(settings.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            line(&format!("error: no threads can be started: {error}"));
+            return 1;
+        }
+    };
+    let status = runtime.block_on(push(&settings, &source));
+    // Whatever still reads a blob for nobody must not hold up the end.
+    runtime.shutdown_background();
+    status
+}
+
+/// Prints an error and gives its exit status.
+fn fail(subject: Option<&str>, error: &Error) -> u8 {
+    for text in render::error(subject, error) {
+        line(&text);
+    }
+    error.status()
+}
+
+/// Logs requests to standard error. Only our own: other crates' logs were never read for secrets.
+fn log(verbose: u8) {
+    use tracing_subscriber::filter::LevelFilter;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    let level = match verbose {
+        0 => return,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let ours = tracing_subscriber::filter::Targets::new().with_target("ecr_push", level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    let _ = tracing_subscriber::registry().with(ours).with(lines).try_init();
+}
+
+/// What shows progress, and remembers the tags that were written, to say so if the run is stopped.
+struct Shown {
+    inner: Option<Box<dyn Reporter>>,
+    quiet: bool,
+    tagged: Mutex<Vec<String>>,
+}
+
+impl Reporter for Shown {
+    fn report(&self, event: &Event) {
+        if let Event::Tagged { repository, tag } = event {
+            self.tagged.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{repository}:{tag}"));
+        }
+        match &self.inner {
+            Some(inner) => inner.report(event),
+            None if !self.quiet && matches!(event, Event::Warning { .. }) => {
+                line(&plain::words(event).unwrap_or_default());
+            }
+            None => {}
+        }
+    }
+}
+
+impl Shown {
+    fn new(settings: &Settings) -> Self {
+        let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        let inner: Option<Box<dyn Reporter>> = match settings.progress {
+            _ if settings.quiet => None,
+            Progress::None => None,
+            // Log lines would tear the bars apart.
+            Progress::Auto if std::io::stderr().is_terminal() && !dumb && settings.verbose == 0 => {
+                Some(Box::new(Bars::new()))
+            }
+            Progress::Bar => Some(Box::new(Bars::new())),
+            Progress::Auto | Progress::Plain => Some(Box::new(Plain::new())),
+        };
+        Self { inner, quiet: settings.quiet, tagged: Mutex::new(Vec::new()) }
+    }
+}
+
+async fn push(settings: &Settings, source: &OsString) -> u8 {
+    let shown = Arc::new(Shown::new(settings));
+    let reporter: Arc<dyn Reporter> = shown.clone();
+    for text in warnings(settings) {
+        reporter.report(&Event::Warning { text });
+    }
+    let cancel = CancellationToken::new();
+    let caught = Arc::new(Mutex::new(None));
+    let signals = tokio::spawn(watch(cancel.clone(), caught.clone()));
+    let outcome = job::run(&settings.job, &reporter, &cancel).await;
+    signals.abort();
+    let caught = *caught.lock().unwrap_or_else(PoisonError::into_inner);
+    let tagged = shown.tagged.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    // The bars go before anything else is printed.
+    drop((shown, reporter));
+    let report = match outcome {
+        Ok(report) => report,
+        Err(error @ Error::Interrupted) => {
+            let tags = match tagged.as_slice() {
+                [] => "no tag was written".to_owned(),
+                tags => format!("these tags had been written: {}", tags.join(", ")),
+            };
+            line(&format!("interrupted: open uploads were cancelled, SOURCE is untouched, {tags}"));
+            return caught.unwrap_or_else(|| error.status());
+        }
+        Err(error) => return fail(None, &error),
+    };
+    finish(settings, source, &report)
+}
+
+/// Prints what a push amounted to, and gives its exit status.
+fn finish(settings: &Settings, source: &OsString, report: &Report) -> u8 {
+    if !settings.quiet {
+        for text in render::summary(report) {
+            line(&text);
+        }
+    }
+    for destination in &report.destinations {
+        if let Some(error) = &destination.error {
+            fail(Some(&destination.repository.to_string()), error);
+            let written: Vec<_> = destination.tags.iter().filter(|(_, o)| *o == ecr_push::push::TagOutcome::Written).collect();
+            for (tag, _) in written {
+                line(&format!("  note: the tag {}:{tag} was written before that", destination.repository));
+            }
+        }
+    }
+    if let Cleanup::Failed(error) = &report.cleanup {
+        fail(Some("clean-up"), error);
+    }
+    let lines: String = report.lines().map(|text| text + "\n").collect();
+    let text = match settings.output {
+        Output::Text => lines.clone(),
+        Output::Json => format!("{:#}\n", json::document(&source.to_string_lossy(), report)),
+    };
+    // Whoever closed standard output doesn't want it.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    let status = report.status();
+    if let Some(path) = settings.digest_file.as_deref().filter(|_| matches!(status, 0 | 7 | 9))
+        && let Err(error) = write_whole(path, &lines)
+    {
+        line(&format!("error: --digest-file: {} can't be written: {error}", path.display()));
+        return if status == 0 { USAGE } else { status };
+    }
+    status
+}
+
+/// Writes a file that is either there wholly or not at all.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}", std::process::id()));
+    let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&aside);
+    }
+    written
+}
+
+/// What the user should know before anything is sent.
+fn warnings(settings: &Settings) -> Vec<String> {
+    let options = &settings.job.options;
+    let endpoints = options.registry_endpoints.bare.iter();
+    let endpoints = endpoints.chain(options.registry_endpoints.hosts.iter().map(|(_, url)| url));
+    let insecure = endpoints.filter(|url| url.scheme() == "http" && !is_loopback(url));
+    insecure.map(|url| format!("credentials and image go to {url} in the clear")).collect()
+}
+
+fn is_loopback(url: &ecr_push::registry::transport::Url) -> bool {
+    let host = url.host_str().map(ecr_push::oci::reference::Host::parse);
+    matches!(host, Some(Ok(host)) if host.is_loopback())
+}
+
+/// Cancels the run at the first signal, and ends the process at the second.
+async fn watch(cancel: CancellationToken, caught: Arc<Mutex<Option<u8>>>) {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    loop {
+        let status = tokio::select! {
+            _ = interrupt.recv() => 130,
+            _ = terminate.recv() => 143,
+        };
+        if cancel.is_cancelled() {
+            std::process::exit(i32::from(status));
+        }
+        *caught.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+        cancel.cancel();
+    }
+}

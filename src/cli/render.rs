@@ -1,0 +1,77 @@
+//! Words for people: sizes, blobs, errors, and what a run amounted to.
+
+use std::error::Error as StdError;
+
+use ecr_push::error::Error;
+use ecr_push::image::Role;
+use ecr_push::report::{Cleanup, Report};
+use indicatif::DecimalBytes;
+
+/// A number of bytes.
+pub(super) fn size(bytes: u64) -> String {
+    DecimalBytes(bytes).to_string()
+}
+
+/// `1 blob`, `2 blobs`.
+pub(super) fn number(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// What a blob is in its image.
+pub(super) fn role(role: Role) -> String {
+    match role {
+        Role::Config => "config".to_owned(),
+        Role::Layer { number, of } => format!("layer {number}/{of}"),
+    }
+}
+
+/// An error with all its causes; a cause that the text before it says already is left out.
+pub(super) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The lines for an error: what failed, and what to do next.
+pub(super) fn error(subject: Option<&str>, error: &Error) -> Vec<String> {
+    let subject = subject.map(|subject| format!("{subject}: ")).unwrap_or_default();
+    let mut lines = vec![format!("error: {subject}{}", chain(error))];
+    lines.extend(error.hint().map(|hint| format!("  next: {hint}")));
+    lines
+}
+
+/// The lines that say what a push amounted to, on standard error.
+pub(super) fn summary(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for destination in report.destinations.iter().filter(|destination| destination.error.is_none()) {
+        let (uploaded, present) = (destination.uploaded, destination.present);
+        let tags: String = destination.tags.iter().map(|(tag, _)| format!(" :{tag}")).collect();
+        lines.push(format!(
+            "pushed {}{tags}: {} uploaded ({}), {} there already",
+            destination.repository,
+            number(uploaded.number, "blob"),
+            size(uploaded.bytes),
+            number(present.number, "blob"),
+        ));
+    }
+    match &report.cleanup {
+        Cleanup::NotAsked | Cleanup::Failed(_) => {}
+        Cleanup::NotDone => lines.push("clean-up: SOURCE is kept, since not every destination has the image".to_owned()),
+        Cleanup::Done(cleaned) => {
+            let folder = if cleaned.folder { ", and the folder" } else { "" };
+            lines.push(format!(
+                "clean-up: {} removed{folder}; {} freed",
+                number(cleaned.blobs, "blob"),
+                size(cleaned.freed)
+            ));
+        }
+    }
+    lines
+}
