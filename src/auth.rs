@@ -2,6 +2,7 @@
 //!
 //! Nothing here talks to a registry, and no secret leaves but inside a [`SecretString`].
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,7 +116,7 @@ impl AuthSettings {
 
 #[derive(Deserialize)]
 struct Keys {
-    auths: Option<std::collections::BTreeMap<String, serde::de::IgnoredAny>>,
+    auths: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 fn look_up(path: &Path, repository: &Repository) -> Result<Option<Credentials>, AuthError> {
@@ -140,15 +141,15 @@ fn look_up(path: &Path, repository: &Repository) -> Result<Option<Credentials>, 
         Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
             Err(AuthError::Helper { path: path.to_owned(), helper, server })
         }
-        Err(
-            CredentialRetrievalError::HelperCommunicationError | CredentialRetrievalError::MalformedHelperResponse,
-        ) => Err(AuthError::Helper { path: path.to_owned(), helper: "docker-credential-…".to_owned(), server }),
+        Err(CredentialRetrievalError::HelperCommunicationError | CredentialRetrievalError::MalformedHelperResponse) => {
+            Err(AuthError::Helper { path: path.to_owned(), helper: "docker-credential-…".to_owned(), server })
+        }
         Err(_) => Err(malformed()),
     }
 }
 
 /// The key under which a config file has the repository: podman allows `host/team/app` and `host/team` beside `host`.
-fn server_key<V>(auths: &std::collections::BTreeMap<String, V>, repository: &Repository) -> String {
+fn server_key<V>(auths: &BTreeMap<String, V>, repository: &Repository) -> String {
     let mut key = repository.to_string();
     while key.len() > repository.host.as_str().len() {
         if auths.contains_key(&key) {
@@ -162,8 +163,6 @@ fn server_key<V>(auths: &std::collections::BTreeMap<String, V>, repository: &Rep
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::oci::reference::Reference;
 

@@ -115,14 +115,14 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Source(error) => source_hint(error),
+            Self::Source(error) => Some(source_hint(error)),
             Self::Layout(error) => layout_hint(error),
             Self::Trust(_) | Self::DigestDiffers { .. } | Self::Interrupted => None,
             Self::Auth(error) => auth_hint(error),
             Self::Registry(error) => registry_hint(error),
             Self::Push(error) => push_hint(error),
             Self::LeavesOut { .. } => Some("leave out one of the two options".to_owned()),
-            Self::Cleanup(error) => cleanup_hint(error),
+            Self::Cleanup(error) => Some(cleanup_hint(error)),
             Self::Task(_) => Some("this is a bug in ecr-push: please report it".to_owned()),
         }
     }
@@ -181,26 +181,24 @@ fn upload_status(error: &UploadError) -> u8 {
     }
 }
 
-fn source_hint(error: &SourceError) -> Option<String> {
+fn source_hint(error: &SourceError) -> String {
     match error {
         SourceError::Foreign { prefix: "containers-storage", name } => {
-            Some(format!("write it out first: podman save --format oci-dir -o DIR {name}, then ecr-push DIR DESTINATION"))
+            format!("write it out first: podman save --format oci-dir -o DIR {name}, then ecr-push DIR DESTINATION")
         }
         SourceError::Foreign { name, .. } => {
-            Some(format!("write it out first: skopeo copy containerd:{name} oci:DIR, then ecr-push DIR DESTINATION"))
+            format!("write it out first: skopeo copy containerd:{name} oci:DIR, then ecr-push DIR DESTINATION")
         }
-        SourceError::NotYet { .. } => Some(
-            "unpack an OCI archive with `mkdir DIR && tar -xf FILE -C DIR`; write an engine's image out with \
-             `skopeo copy docker-daemon:NAME:TAG oci:DIR`"
-                .to_owned(),
-        ),
-        SourceError::Missing { .. } => Some(
-            "SOURCE is a folder with `oci-layout` and `index.json`, as `buildah push IMAGE oci:DIR` or \
-             `docker buildx build -o type=oci,tar=false,dest=DIR` write it"
-                .to_owned(),
-        ),
+        SourceError::NotYet { .. } => {
+            "unpack an OCI archive with `mkdir DIR && tar -xf FILE -C DIR`; write an engine's \
+             image out with `skopeo copy docker-daemon:NAME:TAG oci:DIR`"
+                .to_owned()
+        }
+        SourceError::Missing { .. } => "SOURCE is a folder with `oci-layout` and `index.json`, as `buildah push IMAGE \
+             oci:DIR` or `docker buildx build -o type=oci,tar=false,dest=DIR` write it"
+            .to_owned(),
         SourceError::EmptyChoice { .. } | SourceError::Digest(_) => {
-            Some("choose an image with DIR:NAME or DIR@sha256:DIGEST".to_owned())
+            "choose an image with DIR:NAME or DIR@sha256:DIGEST".to_owned()
         }
     }
 }
@@ -289,13 +287,15 @@ fn registry_hint(error: &RegistryError) -> Option<String> {
         RegistryError::Answered(answer) => answer_hint(answer),
         RegistryError::Unreachable { network, ecr, .. } => match network {
             Network::Name => Some("look at the spelling of the host, of the region in it above all".to_owned()),
-            Network::Tls => Some("--ca-file FILE trusts a private authority; --plain-http is for registries without TLS".to_owned()),
-            Network::Closed if *ecr => {
-                Some("ECR closes connections when the repository or ecr:InitiateLayerUpload on it is missing".to_owned())
+            Network::Tls => {
+                Some("--ca-file FILE trusts a private authority; --plain-http is for registries without TLS".to_owned())
             }
-            Network::Connect | Network::Timeout => {
-                Some("is the registry reachable from here (proxy, VPC endpoint `ecr.dkr`, --registry-endpoint)?".to_owned())
-            }
+            Network::Closed if *ecr => Some(
+                "ECR closes connections when the repository or ecr:InitiateLayerUpload on it is missing".to_owned(),
+            ),
+            Network::Connect | Network::Timeout => Some(
+                "is the registry reachable from here (proxy, VPC endpoint `ecr.dkr`, --registry-endpoint)?".to_owned(),
+            ),
             Network::Closed => None,
         },
         RegistryError::Stalled { .. } => Some("--timeout SECONDS allows for a slower line".to_owned()),
@@ -307,7 +307,8 @@ fn registry_hint(error: &RegistryError) -> Option<String> {
 fn answer_hint(answer: &Answer) -> Option<String> {
     Some(match answer.meaning {
         Meaning::Unauthenticated if answer.ecr => {
-            "ECR doesn't take this token: are the credentials those of an account that may use this registry?".to_owned()
+            "ECR doesn't take this token: are the credentials those of an account that may use this registry?"
+                .to_owned()
         }
         Meaning::Unauthenticated => {
             let host = answer.url.split('/').nth(2).unwrap_or("HOST");
@@ -323,7 +324,9 @@ fn answer_hint(answer: &Answer) -> Option<String> {
         Meaning::TagImmutable => "choose another tag: no one can move this one".to_owned(),
         Meaning::DigestRefused => "the registry doesn't take digests of this algorithm".to_owned(),
         Meaning::RateLimited => "wait a little, or push with fewer --jobs".to_owned(),
-        Meaning::Unavailable | Meaning::SessionLost => "the registry is having trouble: try again, or raise --retries".to_owned(),
+        Meaning::Unavailable | Meaning::SessionLost => {
+            "the registry is having trouble: try again, or raise --retries".to_owned()
+        }
         Meaning::UploadRefused
         | Meaning::ReferenceMissing
         | Meaning::TooLarge
@@ -344,15 +347,14 @@ fn action(answer: &Answer) -> &'static str {
     }
 }
 
-fn cleanup_hint(error: &CleanupError) -> Option<String> {
-    match error {
-        CleanupError::Withheld { .. } => Some("the image was pushed; remove it by hand if these layers may go".to_owned()),
-        CleanupError::Left { .. } | CleanupError::Kept { .. } => {
-            Some("the image was pushed; remove what is named by hand".to_owned())
-        }
+fn cleanup_hint(error: &CleanupError) -> String {
+    let what = match error {
+        CleanupError::Withheld { .. } => "remove it by hand if these layers may go",
+        CleanupError::Left { .. } | CleanupError::Kept { .. } => "remove what is named by hand",
         CleanupError::Layout(_)
         | CleanupError::NameMoved { .. }
         | CleanupError::Unclear { .. }
-        | CleanupError::Busy { .. } => Some("the image was pushed; look at the layout before you remove it".to_owned()),
-    }
+        | CleanupError::Busy { .. } => "look at the layout before you remove it",
+    };
+    format!("the image was pushed; {what}")
 }

@@ -52,6 +52,7 @@ impl<T: Clone> PerHost<T> {
 
 /// Everything that a push may be told.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Options {
     /// Remove the image from SOURCE once it is verified everywhere.
     pub cleanup: bool,
@@ -106,9 +107,8 @@ pub fn targets(destinations: &[Reference], tags: &[Tag]) -> Vec<Target> {
             targets.push(Target { repository: destination.repository.clone(), tags: Vec::new() });
             targets.len() - 1
         });
-        let implied = latest.iter().filter(|_| {
-            destination.tag.is_none() && destination.digest.is_none() && tags.is_empty()
-        });
+        let implied =
+            latest.iter().filter(|_| destination.tag.is_none() && destination.digest.is_none() && tags.is_empty());
         for tag in destination.tag.iter().chain(tags).chain(implied) {
             if !targets[at].tags.contains(tag) {
                 targets[at].tags.push(tag.clone());
@@ -371,7 +371,11 @@ mod tests {
         check(&["h.example/a"], &[], &[("h.example/a", &["latest"])]);
         check(&["h.example/a:v1"], &[], &[("h.example/a", &["v1"])]);
         check(&["h.example/a"], &["v1", "v2", "v1"], &[("h.example/a", &["v1", "v2"])]);
-        check(&["h.example/a:v1", "h.example/b:v2"], &["x"], &[("h.example/a", &["v1", "x"]), ("h.example/b", &["v2", "x"])]);
+        check(
+            &["h.example/a:v1", "h.example/b:v2"],
+            &["x"],
+            &[("h.example/a", &["v1", "x"]), ("h.example/b", &["v2", "x"])],
+        );
         check(&["h.example/a:v1", "h.example/a:v2"], &[], &[("h.example/a", &["v1", "v2"])]);
         check(&[&digest], &[], &[("h.example/a", &[])]);
         check(&[&digest], &["v1"], &[("h.example/a", &["v1"])]);

@@ -169,7 +169,8 @@ mod tests {
                 children.push(descriptor(IMAGE, &nodes.last().unwrap().manifest.digest, 1));
                 blobs.extend(own.into_iter().map(|b| (b.digest.clone(), b)));
             }
-            let json = serde_json::json!({"schemaVersion": 2, "manifests": children, "annotations": {"n": at.to_string()}});
+            let json =
+                serde_json::json!({"schemaVersion": 2, "manifests": children, "annotations": {"n": at.to_string()}});
             nodes.push(node(&json, INDEX, Vec::new(), 1));
             indexes.push(descriptor(INDEX, &nodes.last().unwrap().manifest.digest, 1));
         }

@@ -76,8 +76,7 @@ impl Trust {
     /// For the SDK's client, which takes PEM only.
     pub(crate) fn store(&self) -> TrustStore {
         self.roots.iter().fold(TrustStore::empty(), |store, root| {
-            let pem =
-                format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(root));
+            let pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(root));
             store.with_pem_certificate(pem)
         })
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_ecr::config::timeout::TimeoutConfig;
 use aws_sdk_ecr::config::SharedHttpClient;
-use aws_sdk_ecr::config::{Credentials, ProvideCredentials, Region};
+use aws_sdk_ecr::config::timeout::TimeoutConfig;
+use aws_sdk_ecr::config::{Credentials, ProvideCredentials, Region, RuntimeComponents};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::RequestId;
 use aws_smithy_http_client::Connector;
@@ -164,9 +164,7 @@ impl EcrToken {
         }
         // With an endpoint of one's own these two are a configuration error (facts/ecr.md, Hosts).
         let own_endpoint = self.settings.endpoint_url.is_some() || configured_endpoint(&sdk);
-        config = config
-            .use_fips(self.host.fips && !own_endpoint)
-            .use_dual_stack(self.host.dual_stack && !own_endpoint);
+        config = config.use_fips(self.host.fips && !own_endpoint).use_dual_stack(self.host.dual_stack && !own_endpoint);
         tracing::debug!(region, "ecr:GetAuthorizationToken");
         let client = aws_sdk_ecr::Client::from_conf(config.build());
         let output = client.get_authorization_token().send().await.map_err(|error| classify(&region, error))?;
@@ -190,7 +188,7 @@ fn http_client(trust: &Trust) -> Result<SharedHttpClient, Box<dyn StdError + Sen
             .tls_context(context.clone())
             .proxy_config(ProxyConfig::from_env());
         builder.set_connector_settings(settings.cloned());
-        builder.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         builder.build()
     }))
 }
@@ -202,9 +200,7 @@ async fn credentials(sdk: &aws_config::SdkConfig, region: &str) -> Result<Creden
         return Err(TokenError::NoCredentials { region, source });
     };
     provider.provide_credentials().await.map_err(|error| match &error {
-        CredentialsError::CredentialsNotLoaded(_) => {
-            TokenError::NoCredentials { region, source: Cause::new(error) }
-        }
+        CredentialsError::CredentialsNotLoaded(_) => TokenError::NoCredentials { region, source: Cause::new(error) },
         _ => TokenError::Credentials { region, source: Cause::new(error) },
     })
 }

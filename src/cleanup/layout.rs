@@ -227,12 +227,9 @@ fn remove_blob(folder: &Folder, digest: &Digest, cleaned: &mut Cleaned, left: &m
     let path = folder.path(digest);
     let Ok(metadata) = fs::symlink_metadata(&path) else { return };
     // With followed symbolic links the folder above may be somebody else's: the links of a layout go, their targets never.
-    let outside = path.parent().and_then(|parent| fs::canonicalize(parent).ok()).is_none_or(|p| !p.starts_with(folder.root()));
-    let removed = if outside {
-        Err(io::Error::other("it lies outside of the layout"))
-    } else {
-        fs::remove_file(&path)
-    };
+    let outside =
+        path.parent().and_then(|parent| fs::canonicalize(parent).ok()).is_none_or(|p| !p.starts_with(folder.root()));
+    let removed = if outside { Err(io::Error::other("it lies outside of the layout")) } else { fs::remove_file(&path) };
     match removed {
         Ok(()) => {
             cleaned.blobs += 1;

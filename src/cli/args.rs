@@ -60,6 +60,7 @@ pub(crate) enum Progress {
     after_long_help = AFTER,
     max_term_width = 110
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Args {
     /// The image: an OCI image layout folder DIR, or one image in it as DIR:NAME or DIR@sha256:DIGEST
     #[arg(value_name = "SOURCE")]
@@ -117,7 +118,7 @@ pub(crate) struct Args {
     #[arg(long = "endpoint-url", value_name = "[HOST=]URL", help_heading = "Amazon ECR")]
     pub(crate) endpoint_urls: Vec<String>,
 
-    /// Where the registry is reached, when that is not https://HOST (a VPC endpoint's own name); repeatable
+    /// Where the registry is reached, when that is not `https://HOST` (a VPC endpoint's own name); repeatable
     #[arg(long = "registry-endpoint", value_name = "[HOST=]URL", help_heading = "Connection")]
     pub(crate) registry_endpoints: Vec<String>,
 

@@ -31,7 +31,8 @@ impl Bars {
     pub(super) fn new() -> Self {
         let all = MultiProgress::new();
         let total = all.add(ProgressBar::no_length());
-        let template = "{prefix:22} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10} {decimal_bytes_per_sec:>12} {eta:>4}";
+        let template =
+            "{prefix:22} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10} {decimal_bytes_per_sec:>12} {eta:>4}";
         total.set_style(style(template, utf8()));
         total.set_prefix("all");
         Self { all, total, flights: Mutex::new(HashMap::new()) }

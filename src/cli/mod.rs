@@ -161,7 +161,8 @@ fn finish(settings: &Settings, source: &OsString, report: &Report) -> u8 {
     for destination in &report.destinations {
         if let Some(error) = &destination.error {
             fail(Some(&destination.repository.to_string()), error);
-            let written: Vec<_> = destination.tags.iter().filter(|(_, o)| *o == ecr_push::push::TagOutcome::Written).collect();
+            let written: Vec<_> =
+                destination.tags.iter().filter(|(_, o)| *o == ecr_push::push::TagOutcome::Written).collect();
             for (tag, _) in written {
                 line(&format!("  note: the tag {}:{tag} was written before that", destination.repository));
             }
@@ -214,8 +215,7 @@ fn is_loopback(url: &ecr_push::registry::transport::Url) -> bool {
 
 /// Cancels the run at the first signal, and ends the process at the second.
 async fn watch(cancel: CancellationToken, caught: Arc<Mutex<Option<u8>>>) {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return;
     };

@@ -63,7 +63,9 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
     }
     match &report.cleanup {
         Cleanup::NotAsked | Cleanup::Failed(_) => {}
-        Cleanup::NotDone => lines.push("clean-up: SOURCE is kept, since not every destination has the image".to_owned()),
+        Cleanup::NotDone => {
+            lines.push("clean-up: SOURCE is kept, since not every destination has the image".to_owned());
+        }
         Cleanup::Done(cleaned) => {
             let folder = if cleaned.folder { ", and the folder" } else { "" };
             lines.push(format!(

@@ -13,7 +13,7 @@ const BASE: Duration = Duration::from_millis(500);
 const CAP: Duration = Duration::from_secs(20);
 
 /// A registry that asks for more than this is unavailable.
-const MOST_ASKED: Duration = Duration::from_secs(120);
+const MOST_ASKED: Duration = Duration::from_mins(2);
 
 /// How long to wait before attempt `failed + 1`, or `None` to stop.
 ///

@@ -29,8 +29,7 @@ pub(super) async fn survey(
     let proof = destination.is_ecr || !options.thorough;
     let repository = &destination.target.repository.name;
     let root = &image.root().manifest;
-    let mut references: Vec<String> =
-        destination.target.tags.iter().map(|tag| tag.as_str().to_owned()).collect();
+    let mut references: Vec<String> = destination.target.tags.iter().map(|tag| tag.as_str().to_owned()).collect();
     if references.is_empty() {
         references.push(root.digest.to_string());
     }
@@ -94,9 +93,7 @@ pub(super) async fn survey(
     let blobs: Vec<&Digest> = blobs.into_iter().collect();
     let answers = ask(&blobs, async |digest| {
         retry
-            .run(&format!("blob {}", digest.short()), async || {
-                destination.registry.has_blob(repository, digest).await
-            })
+            .run(&format!("blob {}", digest.short()), async || destination.registry.has_blob(repository, digest).await)
             .await
     })
     .await?;

@@ -23,11 +23,7 @@ const LOOKS: [Duration; 5] = [
 ];
 
 /// What `reference` names: one request, or two where the registry's HEAD names no digest that can be compared.
-pub(super) async fn look(
-    destination: &Destination,
-    reference: &str,
-    root: &Manifest,
-) -> Result<Look, RegistryError> {
+pub(super) async fn look(destination: &Destination, reference: &str, root: &Manifest) -> Result<Look, RegistryError> {
     let repository = &destination.target.repository.name;
     let Some(found) = destination.registry.head_manifest(repository, reference).await? else {
         return Ok(Look::Absent);
@@ -96,7 +92,8 @@ pub(super) async fn read_back(
     let mut last = Look::Absent;
     for wait in LOOKS {
         tokio::time::sleep(wait).await;
-        last = retry.run(&format!("reading back {reference}"), async || look(destination, reference, root).await).await?;
+        last =
+            retry.run(&format!("reading back {reference}"), async || look(destination, reference, root).await).await?;
         if last == Look::Same {
             return Ok(());
         }
@@ -121,9 +118,8 @@ pub(super) async fn put_referrer(
     let repository = &destination.target.repository.name;
     let registry = &destination.registry;
     let what = format!("referrer {}", referrer.digest.short());
-    let stored = retry
-        .run(&what, async || registry.put_manifest(repository, referrer.digest.as_str(), referrer).await)
-        .await?;
+    let stored =
+        retry.run(&what, async || registry.put_manifest(repository, referrer.digest.as_str(), referrer).await).await?;
     let Some(subject) = referrer.subject.as_ref().filter(|_| !stored.subject) else { return Ok(()) };
     let subject = &subject.digest;
     // No `OCI-Subject` in the answer says that the registry didn't link it, or that it is ECR, of which that isn't known.
@@ -146,7 +142,8 @@ fn listing(known: Option<&Bytes>, referrer: &Manifest) -> Option<Bytes> {
             "manifests": [],
         })
     };
-    let mut index = known.and_then(|bytes| serde_json::from_slice(bytes).ok()).filter(Value::is_object).unwrap_or_else(empty);
+    let mut index =
+        known.and_then(|bytes| serde_json::from_slice(bytes).ok()).filter(Value::is_object).unwrap_or_else(empty);
     if !index["manifests"].is_array() {
         index["manifests"] = json!([]);
     }
@@ -168,4 +165,3 @@ fn listing(known: Option<&Bytes>, referrer: &Manifest) -> Option<Bytes> {
     listed.push(entry);
     Some(index.to_string().into())
 }
-

@@ -64,7 +64,7 @@ impl Uploader<'_> {
             let mut transient = Vec::new();
             for (target, outcome) in self.attempt(blob, &pending).await {
                 match outcome {
-                    Err(UploadError::Registry { source, .. }) if self.may_try_again(blob, &source) => {
+                    Err(UploadError::Registry { source, .. }) if may_try_again(blob, &source) => {
                         transient.push((target, source));
                     }
                     outcome => results.push((target, outcome)),
@@ -85,14 +85,6 @@ impl Uploader<'_> {
             }
             pending = transient.into_iter().map(|(target, _)| target).collect();
         }
-    }
-
-    /// Whether a failure is worth another attempt. ECR refuses an empty blob with the very code that a damaged upload
-    /// has (facts/ecr.md, Uploading a blob), and what is empty can't have been damaged.
-    fn may_try_again(&self, blob: &Blob, error: &RegistryError) -> bool {
-        let expired = matches!(error.meaning(), Some(Meaning::TokenExpired));
-        let hopeless = blob.size == 0 && error.meaning() == Some(Meaning::UploadRefused);
-        (error.is_transient() || expired) && !hopeless
     }
 
     async fn attempt(&self, blob: &Blob, targets: &[usize]) -> Vec<(usize, Result<(), UploadError>)> {
@@ -182,4 +174,12 @@ impl Uploader<'_> {
         }
         outcome
     }
+}
+
+/// Whether a failure is worth another attempt. ECR refuses an empty blob with the very code that a damaged upload
+/// has (facts/ecr.md, Uploading a blob), and what is empty can't have been damaged.
+fn may_try_again(blob: &Blob, error: &RegistryError) -> bool {
+    let expired = matches!(error.meaning(), Some(Meaning::TokenExpired));
+    let hopeless = blob.size == 0 && error.meaning() == Some(Meaning::UploadRefused);
+    (error.is_transient() || expired) && !hopeless
 }

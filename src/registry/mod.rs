@@ -77,11 +77,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the HTTP client can't be made.
-    pub fn new(
-        host: &Host,
-        credentials: Credentials,
-        settings: &TransportSettings,
-    ) -> Result<Self, RegistryError> {
+    pub fn new(host: &Host, credentials: Credentials, settings: &TransportSettings) -> Result<Self, RegistryError> {
         Ok(Self { transport: Transport::new(host, credentials, settings)? })
     }
 
@@ -214,7 +210,8 @@ impl Registry {
     /// # Errors
     /// When the registry can't be reached or refuses.
     pub async fn referrers(&self, repository: &str, digest: &Digest) -> Result<Option<Vec<String>>, RegistryError> {
-        let mut call = Call { limit: MANIFEST_LIMIT, ..self.call(Method::GET, repository, &format!("referrers/{digest}")) };
+        let mut call =
+            Call { limit: MANIFEST_LIMIT, ..self.call(Method::GET, repository, &format!("referrers/{digest}")) };
         let mut found = Vec::new();
         for _ in 0..MAX_PAGES {
             let reply = self.transport.send(call.clone()).await?;

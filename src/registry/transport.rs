@@ -8,8 +8,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 pub use reqwest::Url;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::HashMap;
@@ -237,28 +237,18 @@ impl Transport {
         }
         match &self.credentials {
             Credentials::Ecr(token) => Ok(Shown::Ecr(token.get().await.map_err(AuthError::from)?)),
-            Credentials::Basic { .. } => {
-                Ok(bearer::basic(&self.credentials).map_or(Shown::Nothing, Shown::Fixed))
-            }
+            Credentials::Basic { .. } => Ok(bearer::basic(&self.credentials).map_or(Shown::Nothing, Shown::Fixed)),
             Credentials::Identity(_) | Credentials::Anonymous => Ok(Shown::Nothing),
         }
     }
 
     fn refused(&self, call: &Call<'_>, reply: &Reply) -> bool {
         !reply.status.is_success()
-            && matches!(
-                self.answer(&call.method, reply).meaning,
-                Meaning::Unauthenticated | Meaning::TokenExpired
-            )
+            && matches!(self.answer(&call.method, reply).meaning, Meaning::Unauthenticated | Meaning::TokenExpired)
     }
 
     /// Other credentials than those that were refused, if there are any.
-    async fn better(
-        &self,
-        shown: &Shown,
-        reply: &Reply,
-        repository: &str,
-    ) -> Result<Option<Shown>, RegistryError> {
+    async fn better(&self, shown: &Shown, reply: &Reply, repository: &str) -> Result<Option<Shown>, RegistryError> {
         if let Shown::Ecr(stale) = shown {
             let Credentials::Ecr(token) = &self.credentials else { return Ok(None) };
             return Ok(Some(Shown::Ecr(token.renew(stale).await.map_err(AuthError::from)?)));
@@ -273,8 +263,7 @@ impl Transport {
                 return Ok(Some(Shown::Bearer(header.clone())));
             }
         }
-        let header =
-            bearer::fetch(&self.client, &reply.url, &challenge, &self.credentials, repository).await?;
+        let header = bearer::fetch(&self.client, &reply.url, &challenge, &self.credentials, repository).await?;
         bearers.insert(repository.to_owned(), header.clone());
         Ok(Some(Shown::Bearer(header)))
     }
@@ -294,12 +283,7 @@ impl Transport {
         Err(RegistryError::Odd { method: name(&call.method), url: redacted(&call.url), oddity: Oddity::Redirects })
     }
 
-    async fn once(
-        &self,
-        call: &Call<'_>,
-        url: &Url,
-        header: Option<&HeaderValue>,
-    ) -> Result<Reply, RegistryError> {
+    async fn once(&self, call: &Call<'_>, url: &Url, header: Option<&HeaderValue>) -> Result<Reply, RegistryError> {
         if self.origin.get().is_some() || !self.is_own(url) {
             return self.exchange(call, url, header).await;
         }
@@ -331,12 +315,7 @@ impl Transport {
         }))
     }
 
-    async fn exchange(
-        &self,
-        call: &Call<'_>,
-        url: &Url,
-        header: Option<&HeaderValue>,
-    ) -> Result<Reply, RegistryError> {
+    async fn exchange(&self, call: &Call<'_>, url: &Url, header: Option<&HeaderValue>) -> Result<Reply, RegistryError> {
         let mut request = self.client.request(call.method.clone(), url.clone());
         if let Some(header) = header.filter(|_| self.is_own(url)) {
             request = request.header(AUTHORIZATION, header);
@@ -363,12 +342,7 @@ impl Transport {
 }
 
 /// Reads an answer, and no more of it than `limit` bytes.
-async fn read(
-    ecr: bool,
-    method: &'static str,
-    mut response: Response,
-    limit: usize,
-) -> Result<Reply, RegistryError> {
+async fn read(ecr: bool, method: &'static str, mut response: Response, limit: usize) -> Result<Reply, RegistryError> {
     let (status, url, headers) = (response.status(), response.url().clone(), response.headers().clone());
     let mut body = BytesMut::new();
     while let Some(piece) = response.chunk().await.map_err(|error| network(ecr, method, &url, error))? {
@@ -430,6 +404,6 @@ fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest::Error) ->
 fn is_tls(error: &(dyn StdError + 'static)) -> bool {
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.is::<rustls::Error>()
-        || wrapped.is_some_and(|inner| inner.is::<rustls::Error>())
+        || wrapped.is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
         || error.source().is_some_and(is_tls)
 }

@@ -84,9 +84,8 @@ impl Folder {
     pub fn open(&self, descriptor: &Descriptor) -> Result<(File, PathBuf), FileError> {
         let digest = &descriptor.digest;
         let unreadable = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => FileError::Missing { digest: digest.clone() },
             // A component of the path that is no folder: the blob can't be there.
-            io::ErrorKind::NotADirectory => FileError::Missing { digest: digest.clone() },
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => FileError::Missing { digest: digest.clone() },
             _ => FileError::Unreadable { digest: digest.clone(), source },
         };
         let target = fs::canonicalize(self.path(digest)).map_err(unreadable)?;

@@ -282,8 +282,7 @@ impl Layout {
     pub fn choose(&self, choice: &Choice) -> Result<Chosen, LayoutError> {
         let path = || self.path.clone();
         let entry = |digest: &Digest| self.entries.iter().find(|entry| entry.digest == *digest).cloned();
-        let no_such =
-            |wanted: String| LayoutError::NoSuchImage { path: path(), wanted, images: self.images() };
+        let no_such = |wanted: String| LayoutError::NoSuchImage { path: path(), wanted, images: self.images() };
         match choice {
             Choice::Only => match self.images().as_slice() {
                 [] => Err(LayoutError::Empty { path: path() }),
@@ -304,7 +303,8 @@ impl Layout {
                     [one] => Ok(Chosen { descriptor: (*one).clone(), name: Some(name.clone()) }),
                     several => {
                         let digests: HashSet<&Digest> = several.iter().map(|entry| &entry.digest).collect();
-                        let images = self.images().into_iter().filter(|image| digests.contains(&image.digest)).collect();
+                        let images =
+                            self.images().into_iter().filter(|image| digests.contains(&image.digest)).collect();
                         Err(LayoutError::AmbiguousName { path: path(), name: name.clone(), images })
                     }
                 }
@@ -342,7 +342,8 @@ impl Layout {
                 && self.subjects.get(&entry.digest).is_some_and(|subject| seen.contains(subject))
         };
         let listed = self.entries.iter().filter(|entry| is_referrers_index(entry));
-        let in_lists = listed.flat_map(|list| self.manifest_of(list).map(|m| m.children().to_vec()).unwrap_or_default());
+        let in_lists =
+            listed.flat_map(|list| self.manifest_of(list).map(|m| m.children().to_vec()).unwrap_or_default());
         self.entries.iter().cloned().chain(in_lists).find(wanted)
     }
 
