@@ -287,9 +287,8 @@ fn registry_hint(error: &RegistryError) -> Option<String> {
         RegistryError::Answered(answer) => answer_hint(answer),
         RegistryError::Unreachable { network, ecr, .. } => match network {
             Network::Name => Some("look at the spelling of the host, of the region in it above all".to_owned()),
-            Network::Tls => {
-                Some("--ca-file FILE trusts a private authority; --plain-http is for registries without TLS".to_owned())
-            }
+            Network::NotTls => Some("--plain-http is for registries without TLS".to_owned()),
+            Network::Tls => Some("--ca-file FILE trusts a private certificate authority".to_owned()),
             Network::Closed if *ecr => Some(
                 "ECR closes connections when the repository or ecr:InitiateLayerUpload on it is missing".to_owned(),
             ),

@@ -12,6 +12,7 @@ use super::{plain, render};
 pub(super) struct Bars {
     all: MultiProgress,
     total: ProgressBar,
+    utf8: bool,
     flights: Mutex<HashMap<Attempt, ProgressBar>>,
 }
 
@@ -20,22 +21,16 @@ fn style(template: &str, utf8: bool) -> ProgressStyle {
     if utf8 { style.progress_chars("━╸─") } else { style.progress_chars("=> ") }
 }
 
-/// Whether the terminal says that it knows UTF-8; the first of these that is set and not empty counts (POSIX, locale).
-fn utf8() -> bool {
-    let set = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(set).and_then(|name| std::env::var(name).ok());
-    locale.is_some_and(|text| text.to_ascii_lowercase().replace('-', "").contains("utf8"))
-}
-
 impl Bars {
-    pub(super) fn new() -> Self {
+    /// With `utf8` the bars are drawn with box characters.
+    pub(super) fn new(utf8: bool) -> Self {
         let all = MultiProgress::new();
         let total = all.add(ProgressBar::no_length());
         let template =
             "{prefix:22} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10} {decimal_bytes_per_sec:>12} {eta:>4}";
-        total.set_style(style(template, utf8()));
+        total.set_style(style(template, utf8));
         total.set_prefix("all");
-        Self { all, total, flights: Mutex::new(HashMap::new()) }
+        Self { all, total, utf8, flights: Mutex::new(HashMap::new()) }
     }
 }
 
@@ -56,7 +51,7 @@ impl Reporter for Bars {
             }
             Event::Started { attempt, digest, role, size, .. } => {
                 let bar = self.all.insert_before(&self.total, ProgressBar::new(*size));
-                bar.set_style(style("{prefix:22} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10}", utf8()));
+                bar.set_style(style("{prefix:22} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10}", self.utf8));
                 bar.set_prefix(format!("{} {}", render::role(*role), &digest.short()[..8]));
                 flights.insert(*attempt, bar);
             }

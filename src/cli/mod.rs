@@ -106,15 +106,14 @@ impl Reporter for Shown {
 
 impl Shown {
     fn new(settings: &Settings) -> Self {
-        let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
         let inner: Option<Box<dyn Reporter>> = match settings.progress {
             _ if settings.quiet => None,
             Progress::None => None,
             // Log lines would tear the bars apart.
-            Progress::Auto if std::io::stderr().is_terminal() && !dumb && settings.verbose == 0 => {
-                Some(Box::new(Bars::new()))
+            Progress::Auto if std::io::stderr().is_terminal() && settings.bars && settings.verbose == 0 => {
+                Some(Box::new(Bars::new(settings.utf8)))
             }
-            Progress::Bar => Some(Box::new(Bars::new())),
+            Progress::Bar => Some(Box::new(Bars::new(settings.utf8))),
             Progress::Auto | Progress::Plain => Some(Box::new(Plain::new())),
         };
         Self { inner, quiet: settings.quiet, tagged: Mutex::new(Vec::new()) }

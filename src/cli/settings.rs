@@ -61,6 +61,10 @@ pub(super) struct Settings {
     pub(super) verbose: u8,
     pub(super) quiet: bool,
     pub(super) digest_file: Option<PathBuf>,
+    /// Whether the terminal can draw bars.
+    pub(super) bars: bool,
+    /// Whether it knows UTF-8.
+    pub(super) utf8: bool,
 }
 
 impl Settings {
@@ -118,6 +122,8 @@ impl Settings {
             verbose: args.verbose,
             quiet: args.quiet,
             digest_file: args.digest_file,
+            bars: env::var_os("TERM").is_none_or(|term| term != "dumb"),
+            utf8: utf8(),
         })
     }
 }
@@ -159,4 +165,11 @@ fn config_files() -> Vec<PathBuf> {
 /// The path in an environment variable; empty means unset.
 fn path(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Whether the terminal says that it knows UTF-8; the first of these that is set and not empty counts (POSIX, locale).
+fn utf8() -> bool {
+    let set = |name: &&str| env::var(name).is_ok_and(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(set).and_then(|name| env::var(name).ok());
+    locale.is_some_and(|text| text.to_ascii_lowercase().replace('-', "").contains("utf8"))
 }

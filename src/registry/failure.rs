@@ -165,6 +165,8 @@ pub enum Network {
     Connect,
     /// Its certificate is not trusted, or there is no common version of TLS.
     Tls,
+    /// Something answers that doesn't speak TLS.
+    NotTls,
     /// The connection ended before the answer did.
     Closed,
     /// It took too long.
@@ -177,6 +179,7 @@ impl Network {
             Self::Name => "failed: the host's name does not resolve",
             Self::Connect => "failed: no connection",
             Self::Tls => "failed: no trusted TLS connection",
+            Self::NotTls => "failed: what answers there does not speak TLS",
             Self::Closed => "failed: the connection was closed before an answer came",
             Self::Timeout => "failed: no answer in time",
         }
@@ -266,8 +269,8 @@ impl RegistryError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Answered(answer) => answer.meaning.is_transient(),
-            // A certificate doesn't become trusted by waiting.
-            Self::Unreachable { network, .. } => *network != Network::Tls,
+            // A certificate doesn't become trusted by waiting, nor a server another one.
+            Self::Unreachable { network, .. } => !matches!(network, Network::Tls | Network::NotTls),
             Self::Stalled { .. } => true,
             Self::Odd { .. } | Self::Auth(_) | Self::Client(_) => false,
         }

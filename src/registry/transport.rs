@@ -299,7 +299,7 @@ impl Transport {
             }
             let _ = url.set_scheme(candidate.scheme());
             match self.exchange(call, &url, header).await {
-                Err(error @ RegistryError::Unreachable { network: Network::Connect | Network::Tls, .. }) => {
+                Err(error @ RegistryError::Unreachable { network: Network::Connect | Network::NotTls, .. }) => {
                     first_failure.get_or_insert(error);
                 }
                 other => {
@@ -384,9 +384,9 @@ fn trace(method: &str, url: &Url, status: StatusCode) {
 /// Which kind of failure the HTTP client met.
 fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest::Error) -> RegistryError {
     let error = error.without_url();
-    let tls = is_tls(&error);
-    let kind = if tls {
-        Network::Tls
+    let kind = if let Some(error) = tls(&error) {
+        // A server without TLS answers the handshake with text.
+        if matches!(error, rustls::Error::InvalidMessage(_)) { Network::NotTls } else { Network::Tls }
     } else if error.is_timeout() {
         Network::Timeout
     } else if error.is_dns() {
@@ -400,10 +400,9 @@ fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest::Error) ->
     RegistryError::Unreachable { method, url: redacted(url), network: kind, ecr, source: Cause::new(error) }
 }
 
-/// Whether TLS is to blame. rustls speaks through an `io::Error`, whose `source` is that of what it wraps.
-fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+/// What TLS has to say of it. rustls speaks through an `io::Error`, whose `source` is that of what it wraps.
+fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is::<rustls::Error>()
-        || wrapped.is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
-        || error.source().is_some_and(is_tls)
+    let own = error.downcast_ref().or_else(|| wrapped.and_then(|inner| inner.downcast_ref()));
+    own.or_else(|| error.source().and_then(tls))
 }

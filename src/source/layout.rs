@@ -297,12 +297,12 @@ impl Layout {
             Choice::Name(name) => {
                 let named = |entry: &&Descriptor| entry.ref_name() == Some(name.as_str());
                 let mut found: Vec<&Descriptor> = self.entries.iter().filter(named).collect();
-                found.dedup_by(|a, b| a.digest == b.digest);
+                let mut digests = HashSet::new();
+                found.retain(|entry| digests.insert(entry.digest.clone()));
                 match found.as_slice() {
                     [] => Err(no_such(format!(":{name}"))),
                     [one] => Ok(Chosen { descriptor: (*one).clone(), name: Some(name.clone()) }),
-                    several => {
-                        let digests: HashSet<&Digest> = several.iter().map(|entry| &entry.digest).collect();
+                    _ => {
                         let images =
                             self.images().into_iter().filter(|image| digests.contains(&image.digest)).collect();
                         Err(LayoutError::AmbiguousName { path: path(), name: name.clone(), images })
