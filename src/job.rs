@@ -125,6 +125,9 @@ struct Reached {
     token: Option<JoinHandle<Result<(), AuthError>>>,
 }
 
+/// What is known of each host: how it is reached, or why there are no credentials for it.
+type Registries = HashMap<Host, Result<Reached, Arc<AuthError>>>;
+
 /// Runs the job.
 ///
 /// Cancelling `cancel` stops it at once: open uploads are cancelled, SOURCE stays as it is.
@@ -137,7 +140,7 @@ pub async fn run(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &CancellationT
         reached = both(job, &targets) => reached,
         () = cancel.cancelled() => Err(Error::Interrupted),
     };
-    let (read, mut registries) = reached?;
+    let (read, registries) = reached?;
     let root = &read.image.root().manifest;
     reporter.report(&Event::Read {
         digest: root.digest.clone(),
@@ -148,9 +151,9 @@ pub async fn run(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &CancellationT
     check_digests(&job.destinations, &root.digest)?;
 
     let sessions = Sessions::default();
-    let pushing = push_all(job, &read.image, &targets, &mut registries, &sessions, reporter);
+    let pushing = push_all(job, &read.image, &targets, registries, &sessions, reporter);
     let destinations = tokio::select! {
-        destinations = pushing => destinations,
+        destinations = pushing => destinations?,
         () = cancel.cancelled() => {
             sessions.cancel_all().await;
             return Err(Error::Interrupted);
@@ -177,7 +180,7 @@ struct Read {
 }
 
 /// Reads SOURCE while tokens are being fetched; a broken SOURCE is said first.
-async fn both(job: &Job, targets: &[Target]) -> Result<(Read, HashMap<Host, Result<Reached, Error>>), Error> {
+async fn both(job: &Job, targets: &[Target]) -> Result<(Read, Registries), Error> {
     let (source, options) = (job.source.clone(), job.options.clone());
     let reading = tokio::task::spawn_blocking(move || read(&source, &options));
     let (targets, options) = (targets.to_vec(), job.options.clone());
@@ -201,19 +204,23 @@ fn read(source: &Source, options: &Options) -> Result<Read, Error> {
 }
 
 /// Finds credentials for every host once, and sends for the tokens.
-fn reach(targets: &[Target], options: &Options) -> Result<HashMap<Host, Result<Reached, Error>>, Error> {
+fn reach(targets: &[Target], options: &Options) -> Result<Registries, Error> {
     let trust = Trust::load(&options.ca_files)?;
     let mut registries = HashMap::new();
     for target in targets {
         let host = &target.repository.host;
         if !registries.contains_key(host) {
-            registries.insert(host.clone(), reach_one(&target.repository, options, &trust));
+            registries.insert(host.clone(), reach_one(&target.repository, options, &trust)?);
         }
     }
     Ok(registries)
 }
 
-fn reach_one(repository: &Repository, options: &Options, trust: &Trust) -> Result<Reached, Error> {
+fn reach_one(
+    repository: &Repository,
+    options: &Options,
+    trust: &Trust,
+) -> Result<Result<Reached, Arc<AuthError>>, Error> {
     let host = &repository.host;
     let auth = AuthSettings {
         aws: AwsSettings {
@@ -226,7 +233,10 @@ fn reach_one(repository: &Repository, options: &Options, trust: &Trust) -> Resul
         },
         config_files: options.config_files.clone(),
     };
-    let credentials = auth.find(repository).map_err(|error| Error::Auth(Arc::new(error)))?;
+    let credentials = match auth.find(repository) {
+        Ok(credentials) => credentials,
+        Err(error) => return Ok(Err(Arc::new(error))),
+    };
     let is_ecr = matches!(credentials, Credentials::Ecr(_));
     let token = match &credentials {
         Credentials::Ecr(token) => {
@@ -242,7 +252,7 @@ fn reach_one(repository: &Repository, options: &Options, trust: &Trust) -> Resul
         connect_timeout: options.connect_timeout,
         timeout: options.timeout,
     };
-    Ok(Reached { registry: Arc::new(Registry::new(host, credentials, &transport)?), is_ecr, token })
+    Ok(Ok(Reached { registry: Arc::new(Registry::new(host, credentials, &transport)?), is_ecr, token }))
 }
 
 fn check_digests(destinations: &[Reference], found: &Digest) -> Result<(), Error> {
@@ -255,49 +265,49 @@ fn check_digests(destinations: &[Reference], found: &Digest) -> Result<(), Error
     Ok(())
 }
 
+/// Waits for the tokens; a registry without one is not tried.
+async fn await_tokens(registries: &mut Registries) -> Result<(), Error> {
+    for reached in registries.values_mut() {
+        if let Ok(Reached { token: Some(token), .. }) = reached
+            && let Err(error) = token.await.map_err(Error::Task)?
+        {
+            *reached = Err(Arc::new(error));
+        }
+    }
+    Ok(())
+}
+
 /// Pushes to every target whose registry could be reached, and reports on all of them.
 async fn push_all(
     job: &Job,
     image: &Image,
     targets: &[Target],
-    registries: &mut HashMap<Host, Result<Reached, Error>>,
+    mut registries: Registries,
     sessions: &Sessions,
     reporter: &Arc<dyn Reporter>,
-) -> Vec<DestinationReport> {
-    let mut unreachable: HashMap<Host, Arc<AuthError>> = HashMap::new();
-    for (host, reached) in registries.iter_mut() {
-        if let Ok(Reached { token: Some(token), .. }) = reached {
-            match token.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => drop(unreachable.insert(host.clone(), Arc::new(error))),
-                Err(lost) => *reached = Err(Error::Task(lost)),
+) -> Result<Vec<DestinationReport>, Error> {
+    await_tokens(&mut registries).await?;
+    let mut destinations = Vec::new();
+    let mut unreachable = HashMap::new();
+    for target in targets {
+        let host = &target.repository.host;
+        match registries.get(host) {
+            Some(Ok(Reached { registry, is_ecr, .. })) => {
+                let (target, registry, is_ecr) = (target.clone(), registry.clone(), *is_ecr);
+                destinations.push(Destination { target, registry, is_ecr });
             }
+            Some(Err(error)) => drop(unreachable.insert(host, error.clone())),
+            None => {}
         }
     }
-    let reachable = |target: &&Target| !unreachable.contains_key(&target.repository.host);
-    let destinations: Vec<Destination> = targets
-        .iter()
-        .filter(reachable)
-        .filter_map(|target| {
-            let reached = registries.get(&target.repository.host)?.as_ref().ok()?;
-            let (registry, is_ecr) = (reached.registry.clone(), reached.is_ecr);
-            Some(Destination { target: target.clone(), registry, is_ecr })
-        })
-        .collect();
     let Options { jobs, retries, cleanup, .. } = job.options;
     let options = PushOptions { jobs, retries, thorough: cleanup };
-    let mut outcomes = push::push(image, &destinations, options, sessions, reporter).await.into_iter().peekable();
-    let mut reports = Vec::with_capacity(targets.len());
-    for target in targets {
-        let outcome = outcomes.next_if(|outcome| outcome.target == *target);
-        let host = &target.repository.host;
-        let reached = || registries.remove(host).and_then(Result::err);
-        reports.push(match outcome {
-            Some(outcome) => report(image, outcome),
-            None => unreached(target, unreachable.get(host).cloned().map(Error::Auth).or_else(reached)),
-        });
-    }
-    reports
+    let mut outcomes = push::push(image, &destinations, options, sessions, reporter).await.into_iter();
+    let reports = targets.iter().filter_map(|target| match unreachable.get(&target.repository.host) {
+        Some(error) => Some(unreached(target, error)),
+        None => outcomes.next().map(|outcome| report(image, outcome)),
+    });
+    Ok(reports.collect())
 }
 
 fn report(image: &Image, outcome: Outcome) -> DestinationReport {
@@ -320,7 +330,7 @@ fn report(image: &Image, outcome: Outcome) -> DestinationReport {
     }
 }
 
-fn unreached(target: &Target, error: Option<Error>) -> DestinationReport {
+fn unreached(target: &Target, error: &Arc<AuthError>) -> DestinationReport {
     let not_written = |tag: &Tag| (tag.clone(), push::TagOutcome::NotWritten);
     DestinationReport {
         repository: target.repository.clone(),
@@ -329,7 +339,7 @@ fn unreached(target: &Target, error: Option<Error>) -> DestinationReport {
         present: Count::default(),
         manifests: 0,
         referrers: Vec::new(),
-        error: Some(error.unwrap_or(Error::Interrupted)),
+        error: Some(Error::Auth(error.clone())),
     }
 }
 
