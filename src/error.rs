@@ -227,9 +227,9 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
     }
 }
 
-fn is_outside(defect: &crate::source::layout::Defect) -> bool {
+fn is_outside(defect: &crate::source::walk::Defect) -> bool {
     use crate::source::folder::FileError;
-    matches!(defect, crate::source::layout::Defect::File(FileError::Outside { .. }))
+    matches!(defect, crate::source::walk::Defect::File(FileError::Outside { .. }))
 }
 
 fn auth_hint(error: &AuthError) -> Option<String> {

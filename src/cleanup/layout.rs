@@ -17,7 +17,8 @@ use crate::oci::descriptor::{Descriptor, Kind};
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::{MAX_SIZE, Manifest};
 use crate::source::folder::{FileError, Folder};
-use crate::source::layout::{Chosen, Defect, is_referrers_index, parse_index, read_file};
+use crate::source::layout::{Chosen, is_referrers_index, parse_index, read_file};
+use crate::source::walk::Defect;
 
 /// The new index, before it takes the old one's place. Always the same name: the next run writes over what a crash left.
 const ASIDE: &str = ".index.json.ecr-push";

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::oci::digest::Digest;
-use crate::source::layout::{Defect, LayoutError};
+use crate::source::layout::LayoutError;
+use crate::source::walk::Defect;
 
 /// What a clean-up removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,77 +1,23 @@
-//! An OCI image layout folder: its index, which of its images is meant, and that image as a tree.
-//!
-//! Reading checks everything that can be checked without reading the large blobs, and reports all defects at once. Large
-//! blobs are hashed while they are sent, so that each is read once.
+//! An OCI image layout folder: its index, its images, which of them is meant, and what refers to it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use serde::Deserialize;
 use thiserror::Error;
 
 use super::Choice;
-use super::folder::{FileError, Folder};
-use crate::image::{self, Blob, Content, Image, Node, Withheld};
+use super::folder::Folder;
+use super::walk::{Defect, Walk};
+use crate::image::Image;
 use crate::oci::descriptor::{Descriptor, Kind};
-use crate::oci::digest::{Algorithm, Digest, Mismatch, Verifier};
-use crate::oci::manifest::{MAX_SIZE, Manifest, ManifestError};
+use crate::oci::digest::{Algorithm, Digest};
+use crate::oci::manifest::{MAX_SIZE, Manifest};
 
 /// The only version of the layout that there is.
 const VERSION: &str = "1.0.0";
-
-/// Indexes in indexes deeper than this are nobody's image.
-const MAX_DEPTH: usize = 16;
-
-/// Blobs up to this size, in bytes, are read and hashed with the manifests and sent from memory: a small image is known
-/// to be whole before anything is sent.
-const HELD_EACH: u64 = 64 * 1024;
-
-/// All of these together, in bytes: memory stays flat.
-const HELD_TOTAL: u64 = 4 * 1024 * 1024;
-
-/// One thing that is wrong with an image in a layout.
-#[derive(Debug, Error)]
-pub enum Defect {
-    /// A file.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A manifest that is none.
-    #[error("manifest {digest}: {source}")]
-    Manifest {
-        /// The manifest.
-        digest: Digest,
-        /// Why.
-        source: ManifestError,
-    },
-    /// A manifest that no registry would take.
-    #[error("manifest {digest} has {size} bytes, and registries take at most {MAX_SIZE}")]
-    TooLarge {
-        /// The manifest.
-        digest: Digest,
-        /// Its size in bytes.
-        size: u64,
-    },
-    /// The `data` of a descriptor is not what it describes.
-    #[error("the inline data of {digest} is not base64")]
-    Data {
-        /// The descriptor's digest.
-        digest: Digest,
-    },
-    /// The `data` of a descriptor is something else.
-    #[error("the inline data of {0}")]
-    DataContent(Mismatch),
-    /// Indexes in indexes without end.
-    #[error("index {digest} is nested more than {MAX_DEPTH} deep")]
-    TooDeep {
-        /// The index.
-        digest: Digest,
-    },
-}
 
 /// Why a folder is not a layout that can be pushed from.
 #[derive(Debug, Error)]
@@ -417,134 +363,4 @@ pub fn read_file(folder: &Path, name: &'static str) -> Result<Vec<u8>, LayoutErr
 
 fn parse<T: serde::de::DeserializeOwned>(folder: &Path, name: &str, bytes: &[u8]) -> Result<T, LayoutError> {
     serde_json::from_slice(bytes).map_err(|source| LayoutError::Malformed { path: folder.join(name), source })
-}
-
-/// A walk over an image that gathers what it finds, good and bad.
-struct Walk<'a> {
-    folder: &'a Folder,
-    seen: HashSet<Digest>,
-    nodes: Vec<Node>,
-    heights: HashMap<Digest, usize>,
-    blobs: BTreeMap<Digest, Blob>,
-    bad_blobs: HashSet<Digest>,
-    withheld: Vec<Withheld>,
-    held: u64,
-    defects: Vec<Defect>,
-}
-
-impl<'a> Walk<'a> {
-    fn new(folder: &'a Folder) -> Self {
-        Self {
-            folder,
-            seen: HashSet::new(),
-            nodes: Vec::new(),
-            heights: HashMap::new(),
-            blobs: BTreeMap::new(),
-            bad_blobs: HashSet::new(),
-            withheld: Vec::new(),
-            held: 0,
-            defects: Vec::new(),
-        }
-    }
-
-    fn manifest(&mut self, descriptor: &Descriptor, depth: usize) {
-        let digest = &descriptor.digest;
-        if !self.seen.insert(digest.clone()) {
-            return;
-        }
-        if depth > MAX_DEPTH {
-            return self.defects.push(Defect::TooDeep { digest: digest.clone() });
-        }
-        if descriptor.size > MAX_SIZE {
-            return self.defects.push(Defect::TooLarge { digest: digest.clone(), size: descriptor.size });
-        }
-        let bytes = match self.bytes(descriptor) {
-            Ok(bytes) => bytes,
-            Err(defect) => return self.defects.push(defect),
-        };
-        let manifest = match Manifest::parse(&descriptor.media_type, digest, bytes) {
-            Ok(manifest) => manifest,
-            Err(source) => return self.defects.push(Defect::Manifest { digest: digest.clone(), source }),
-        };
-        let mut height = 0;
-        for child in manifest.children() {
-            self.manifest(child, depth + 1);
-            height = height.max(self.heights.get(&child.digest).map_or(0, |below| below + 1));
-        }
-        let descriptors: Vec<&Descriptor> = manifest.blobs().collect();
-        let mut blobs = Vec::with_capacity(descriptors.len());
-        for (at, descriptor) in descriptors.iter().enumerate() {
-            if self.blob(descriptor, image::role(at, &descriptors)) {
-                blobs.push(descriptor.digest.clone());
-            }
-        }
-        self.heights.insert(digest.clone(), height);
-        self.nodes.push(Node { manifest, blobs, height });
-    }
-
-    /// The bytes of something small: inline, or in its file.
-    fn bytes(&self, descriptor: &Descriptor) -> Result<Bytes, Defect> {
-        let inline = inline_data(descriptor)?;
-        match (self.folder.read(descriptor), inline) {
-            (Ok(bytes), _) => Ok(bytes.into()),
-            // `data` may stand in for a blob that was left out.
-            (Err(FileError::Missing { .. }), Some(inline)) => Ok(inline),
-            (Err(error), _) => Err(error.into()),
-        }
-    }
-
-    /// Takes a blob in and says whether it has to be in the registry.
-    fn blob(&mut self, descriptor: &Descriptor, role: image::Role) -> bool {
-        let digest = &descriptor.digest;
-        if descriptor.media_type.kind() == Kind::NonDistributable {
-            if !self.withheld.iter().any(|withheld| withheld.digest == *digest) {
-                let held = self.folder.path(digest).symlink_metadata().is_ok();
-                self.withheld.push(Withheld { digest: digest.clone(), held });
-            }
-            return false;
-        }
-        if let Some(known) = self.blobs.get(digest) {
-            if known.size != descriptor.size {
-                let (expected, size, found) = (digest.clone(), descriptor.size, known.size);
-                self.defects.push(FileError::Content(Mismatch::Size { expected, size, found }).into());
-            }
-            return true;
-        }
-        if self.bad_blobs.contains(digest) {
-            return true;
-        }
-        match self.content(descriptor) {
-            Ok(content) => {
-                let (size, media_type) = (descriptor.size, descriptor.media_type.clone());
-                self.blobs.insert(digest.clone(), Blob { digest: digest.clone(), size, media_type, role, content });
-            }
-            Err(defect) => {
-                self.bad_blobs.insert(digest.clone());
-                self.defects.push(defect);
-            }
-        }
-        true
-    }
-
-    fn content(&mut self, descriptor: &Descriptor) -> Result<Content, Defect> {
-        let small = descriptor.size <= HELD_EACH && self.held + descriptor.size <= HELD_TOTAL;
-        if small {
-            self.held += descriptor.size;
-            return self.bytes(descriptor).map(Content::Held);
-        }
-        let inline = inline_data(descriptor)?;
-        match (self.folder.open(descriptor), inline) {
-            (Ok((_, path)), _) => Ok(Content::File(path)),
-            (Err(FileError::Missing { .. }), Some(inline)) => Ok(Content::Held(inline)),
-            (Err(error), _) => Err(error.into()),
-        }
-    }
-}
-
-/// The content that a descriptor carries itself, checked.
-fn inline_data(descriptor: &Descriptor) -> Result<Option<Bytes>, Defect> {
-    let Some(text) = &descriptor.data else { return Ok(None) };
-    let bytes = STANDARD.decode(text).map_err(|_| Defect::Data { digest: descriptor.digest.clone() })?;
-    Verifier::check(&descriptor.digest, descriptor.size, &bytes).map_err(Defect::DataContent)?;
-    Ok(Some(bytes.into()))
 }

@@ -2,6 +2,7 @@
 
 pub mod folder;
 pub mod layout;
+pub mod walk;
 
 use std::path::{Path, PathBuf};
 
