@@ -1,4 +1,4 @@
-//! What lies at the bottom of a dependency's error.
+//! The causes of an error: all of them in a line, or what lies at the bottom of a dependency's.
 
 use std::error::Error;
 use std::fmt;
@@ -26,6 +26,21 @@ impl fmt::Display for Cause {
 }
 
 impl Error for Cause {}
+
+/// An error with all its causes; a cause that the text before it says already is left out.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
 
 #[cfg(test)]
 mod tests {

@@ -61,11 +61,12 @@ pub enum CleanupError {
         now: Digest,
     },
     /// What remains can't be understood, so that nobody knows what it needs.
-    #[error("{path} is kept: what remains in it can't be read, so that its blobs can't be told from others: {defect}")]
+    #[error("{path} is kept: what remains in it can't be read, so that its blobs can't be told from others")]
     Unclear {
         /// The layout.
         path: PathBuf,
         /// The defect.
+        #[source]
         defect: Box<Defect>,
     },
     /// Somebody writes to the index all the time.

@@ -1,10 +1,9 @@
 //! Standard output's `json`: one document, documented in the README. Fields are added and never changed.
 
+use ecr_push::cause::chain;
 use ecr_push::push::{Count, TagOutcome};
 use ecr_push::report::{Cleanup, DestinationReport, Report};
 use serde_json::{Value, json};
-
-use super::render;
 
 /// The version of the document; it changes only if a field had to.
 const SCHEMA_VERSION: u32 = 1;
@@ -51,7 +50,7 @@ fn destination(report: &Report, destination: &DestinationReport) -> Value {
         "manifestsWritten": destination.manifests,
         "referrers": referrers.collect::<Vec<_>>(),
         "error": error.map(|error| json!({
-            "message": render::chain(error),
+            "message": chain(error),
             "hint": error.hint(),
             "exitStatus": error.status(),
         })),
@@ -75,7 +74,7 @@ fn cleanup(cleanup: &Cleanup) -> Value {
         }),
         Cleanup::Failed(error) => json!({
             "status": "failed",
-            "error": {"message": render::chain(error), "hint": error.hint(), "exitStatus": error.status()},
+            "error": {"message": chain(error), "hint": error.hint(), "exitStatus": error.status()},
         }),
     }
 }

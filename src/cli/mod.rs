@@ -41,7 +41,7 @@ pub(crate) fn run() -> u8 {
         Ok(settings) => settings,
         Err(SettingsError::Source(error)) => return fail(None, &error.into()),
         Err(error) => {
-            line(&format!("error: {}", render::chain(&error)));
+            line(&format!("error: {}", ecr_push::cause::chain(&error)));
             return USAGE;
         }
     };

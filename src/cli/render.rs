@@ -1,7 +1,6 @@
 //! Words for people: sizes, blobs, errors, and what a run amounted to.
 
-use std::error::Error as StdError;
-
+use ecr_push::cause::chain;
 use ecr_push::error::Error;
 use ecr_push::image::Role;
 use ecr_push::report::{Cleanup, Report};
@@ -23,20 +22,6 @@ pub(super) fn role(role: Role) -> String {
         Role::Config => "config".to_owned(),
         Role::Layer { number, of } => format!("layer {number}/{of}"),
     }
-}
-
-/// An error with all its causes; a cause that the text before it says already is left out.
-pub(super) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The lines for an error: what failed, and what to do next.

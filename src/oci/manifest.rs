@@ -16,7 +16,7 @@ pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
 #[derive(Debug, Error)]
 pub enum ManifestError {
     /// It isn't JSON, or not of the form that the specification gives.
-    #[error("malformed JSON")]
+    #[error("malformed")]
     Json(#[from] serde_json::Error),
     /// `schemaVersion` isn't 2.
     #[error("its schemaVersion is {found}, and only 2 can be pushed")]

@@ -20,6 +20,7 @@ use self::reader::Pool;
 use self::retry::Retry;
 use self::sessions::Sessions;
 use self::upload::{UploadError, Uploader};
+use crate::cause::chain;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
 use crate::oci::digest::Digest;
@@ -96,11 +97,7 @@ pub enum PushError {
 }
 
 fn lines(failures: &[UploadError]) -> String {
-    let line = |failure: &UploadError| {
-        let cause = std::error::Error::source(failure).map(|cause| format!(": {cause}")).unwrap_or_default();
-        format!("\n  {failure}{cause}")
-    };
-    failures.iter().map(line).collect()
+    failures.iter().map(|failure| format!("\n  {}", chain(failure))).collect()
 }
 
 /// What became of one tag.

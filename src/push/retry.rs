@@ -56,17 +56,14 @@ impl Retry {
                 Err(error) => error,
             };
             failed += 1;
-            if !self.pause(what, &error, failed).await {
+            if !error.is_transient() || !self.pause(what, &error, failed).await {
                 return Err(error);
             }
         }
     }
 
-    /// Waits before the next attempt, or says that there is none.
+    /// Waits before the next attempt at something that may be tried again, or says that it was tried often enough.
     pub async fn pause(&self, what: &str, error: &RegistryError, failed: u32) -> bool {
-        if !error.is_transient() {
-            return false;
-        }
         let Some(wait) = wait(failed, self.retries, error.retry_after(), fastrand::f64()) else { return false };
         let (what, why) = (what.to_owned(), error.to_string());
         self.reporter.report(&Event::Waiting { what, why, wait });

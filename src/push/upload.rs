@@ -13,7 +13,7 @@ use super::retry::Retry;
 use super::sessions::{Key, Sessions};
 use crate::event::{Attempt, Ending, Event, Reporter};
 use crate::image::Blob;
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Algorithm, Digest};
 use crate::registry::Session;
 use crate::registry::body::UploadBody;
 use crate::registry::failure::{Meaning, Network, RegistryError};
@@ -166,7 +166,8 @@ impl Uploader<'_> {
     async fn commit(&self, opened: &Opened, blob: &Blob, body: UploadBody) -> Result<(), RegistryError> {
         let destination = &self.destinations[opened.target];
         let name = &destination.target.repository.name;
-        let outcome = destination.registry.commit(&opened.session, name, &blob.digest, body).await;
+        let committed = destination.registry.commit(&opened.session, name, &blob.digest, body).await;
+        let outcome = committed.map_err(|error| about_digest(blob, error));
         match &outcome {
             Ok(()) => self.sessions.done(opened.key),
             // A used session is never used again: ECR keeps what arrived in it (facts/ecr.md, Uploading a blob).
@@ -179,7 +180,21 @@ impl Uploader<'_> {
 /// Whether a failure is worth another attempt. ECR refuses an empty blob with the very code that a damaged upload
 /// has (facts/ecr.md, Uploading a blob), and what is empty can't have been damaged.
 fn may_try_again(blob: &Blob, error: &RegistryError) -> bool {
-    let expired = matches!(error.meaning(), Some(Meaning::TokenExpired));
+    // Nothing before this request was refused, so the token has expired, and there is a new one by now.
+    let expired = matches!(error.meaning(), Some(Meaning::TokenExpired | Meaning::Unauthenticated));
     let hopeless = blob.size == 0 && error.meaning() == Some(Meaning::UploadRefused);
     (error.is_transient() || expired) && !hopeless
+}
+
+/// A registry that reckons with SHA-256 only finds that bytes and digest differ, and would find so again.
+fn about_digest(blob: &Blob, error: RegistryError) -> RegistryError {
+    match error {
+        RegistryError::Answered(mut answer)
+            if blob.digest.algorithm() != Algorithm::Sha256 && answer.meaning == Meaning::UploadRefused =>
+        {
+            answer.meaning = Meaning::DigestRefused;
+            RegistryError::Answered(answer)
+        }
+        error => error,
+    }
 }

@@ -86,7 +86,7 @@ impl Registry {
     /// # Errors
     /// When the registry can't be reached or refuses.
     pub async fn head_manifest(&self, repository: &str, reference: &str) -> Result<Option<Found>, RegistryError> {
-        let reply = self.head(repository, &format!("manifests/{reference}")).await?;
+        let reply = self.head(repository, "manifests", reference).await?;
         Ok(reply.map(|reply| Found { digest: content_digest(&reply) }))
     }
 
@@ -156,7 +156,7 @@ impl Registry {
     /// # Errors
     /// When the registry can't be reached or refuses.
     pub async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool, RegistryError> {
-        Ok(self.head(repository, &format!("blobs/{digest}")).await?.is_some())
+        Ok(self.head(repository, "blobs", digest.as_str()).await?.is_some())
     }
 
     /// `POST blobs/uploads/`.
@@ -231,18 +231,25 @@ impl Registry {
     }
 
     /// A HEAD; `None` for 404. Why it was refused only a GET tells, since a HEAD has no body (facts/ecr.md, Credentials).
-    async fn head(&self, repository: &str, path: &str) -> Result<Option<Reply>, RegistryError> {
-        let reply = self.transport.send(self.call(Method::HEAD, repository, path)).await?;
-        if reply.status == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        if matches!(reply.status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN) {
-            let told = self.transport.send(self.call(Method::GET, repository, path)).await;
+    async fn head(&self, repository: &str, kind: &str, reference: &str) -> Result<Option<Reply>, RegistryError> {
+        let path = format!("{kind}/{reference}");
+        let mut reply = self.transport.send(self.call(Method::HEAD, repository, &path)).await?;
+        if is_refusal(reply.status) {
+            // On ECR a GET of a blob needs a right that a push doesn't, and would be refused for the want of that one. The
+            // GET of a manifest tells what else may be wrong: a token that has expired, and is renewed by asking.
+            let another = self.transport.is_ecr() && kind == "blobs";
+            let asked = if another { format!("manifests/{reference}") } else { path.clone() };
+            let told = self.transport.send(self.call(Method::GET, repository, &asked)).await;
             if let Ok(told) = told
-                && told.status.is_client_error()
+                && is_refusal(told.status)
+                && !another
             {
                 return self.good(&Method::GET, told).map(Some);
             }
+            reply = self.transport.send(self.call(Method::HEAD, repository, &path)).await?;
+        }
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(None);
         }
         self.good(&Method::HEAD, reply).map(Some)
     }
@@ -258,6 +265,10 @@ impl Registry {
         }
         Err(RegistryError::Answered(Box::new(self.transport.answer(method, &reply))))
     }
+}
+
+fn is_refusal(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN)
 }
 
 fn content_digest(reply: &Reply) -> Option<Digest> {

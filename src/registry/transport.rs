@@ -128,8 +128,9 @@ impl Transport {
         };
         Ok(Self {
             client,
+            // With one candidate there is nothing to find out.
+            origin: OnceCell::new_with((candidates.len() == 1).then(|| candidates[0].clone())),
             candidates,
-            origin: OnceCell::new(),
             probing: Mutex::new(()),
             own_name: settings.endpoint.is_some().then_some(https),
             credentials,
@@ -140,7 +141,7 @@ impl Transport {
 
     /// The registry's URL with `path` behind it. Before the first answer it is the first candidate.
     pub(super) fn url(&self, path: &str) -> Url {
-        let mut url = self.origin.get().unwrap_or(&self.candidates[0]).clone();
+        let mut url = self.origin().clone();
         let base = url.path().trim_end_matches('/').to_owned();
         url.set_path(&format!("{base}{path}"));
         url.set_query(None);
@@ -158,7 +159,8 @@ impl Transport {
         let mut renewals = 0;
         loop {
             let reply = self.follow(&call, shown.header()).await?;
-            if renewals < 2 && self.refused(&call, &reply) {
+            // What another host asks for after a redirect is none of its business.
+            if renewals < 2 && self.is_own(&reply.url) && self.refused(&call.method, &reply) {
                 renewals += 1;
                 if let Some(better) = self.better(&shown, &reply, call.repository).await? {
                     shown = better;
@@ -185,7 +187,7 @@ impl Transport {
         let response = request.send().await.map_err(|error| network(self.is_ecr(), "PUT", url, error))?;
         let reply = read(self.is_ecr(), "PUT", response, ERROR_LIMIT).await?;
         trace("PUT", url, reply.status);
-        if matches!(self.answer(&Method::PUT, &reply).meaning, Meaning::Unauthenticated | Meaning::TokenExpired) {
+        if self.is_own(url) && self.refused(&Method::PUT, &reply) {
             // The body is spent, so that nobody is asked again here; the next attempt finds the new token.
             self.better(&shown, &reply, repository).await?;
         }
@@ -205,7 +207,7 @@ impl Transport {
         let url = text.and_then(|text| reply.url.join(text).ok()).ok_or_else(|| odd(Oddity::NoLocation))?;
         let mut url = url;
         let same_name = |other: &Url| other.host_str() == url.host_str();
-        let Some(origin) = self.origin.get() else { return Ok(url) };
+        let origin = self.origin();
         // A registry behind a proxy that ends TLS says http; one reached through a VPC endpoint says its own name. Both
         // mean the place that was asked.
         if same_name(origin) && origin.port_or_known_default() == url.port_or_known_default()
@@ -222,12 +224,20 @@ impl Transport {
         Ok(url)
     }
 
-    /// Whether credentials may go to `url`.
-    fn is_own(&self, url: &Url) -> bool {
-        self.candidates.iter().any(|own| own.origin() == url.origin())
+    /// Where the registry is, or may be as long as nothing answered.
+    fn origin(&self) -> &Url {
+        self.origin.get().unwrap_or(&self.candidates[0])
     }
 
-    fn is_ecr(&self) -> bool {
+    /// Whether credentials may go to `url`.
+    fn is_own(&self, url: &Url) -> bool {
+        match self.origin.get() {
+            Some(origin) => origin.origin() == url.origin(),
+            None => self.candidates.iter().any(|own| own.origin() == url.origin()),
+        }
+    }
+
+    pub(super) fn is_ecr(&self) -> bool {
         matches!(self.credentials, Credentials::Ecr(_))
     }
 
@@ -242,9 +252,9 @@ impl Transport {
         }
     }
 
-    fn refused(&self, call: &Call<'_>, reply: &Reply) -> bool {
+    fn refused(&self, method: &Method, reply: &Reply) -> bool {
         !reply.status.is_success()
-            && matches!(self.answer(&call.method, reply).meaning, Meaning::Unauthenticated | Meaning::TokenExpired)
+            && matches!(self.answer(method, reply).meaning, Meaning::Unauthenticated | Meaning::TokenExpired)
     }
 
     /// Other credentials than those that were refused, if there are any.
@@ -289,14 +299,15 @@ impl Transport {
         }
         // The first request finds out which candidate connects, and all others wait for it: a loopback registry is tried
         // with https and then with http, and that costs no request of its own.
-        let _probing = self.probing.lock().await;
+        let probing = self.probing.lock().await;
+        let mut url = url.clone();
+        if let Some(origin) = self.origin.get() {
+            drop(probing);
+            let _ = url.set_scheme(origin.scheme());
+            return self.exchange(call, &url, header).await;
+        }
         let mut first_failure = None;
         for candidate in &self.candidates {
-            let mut url = url.clone();
-            if let Some(origin) = self.origin.get() {
-                let _ = url.set_scheme(origin.scheme());
-                return self.exchange(call, &url, header).await;
-            }
             let _ = url.set_scheme(candidate.scheme());
             match self.exchange(call, &url, header).await {
                 Err(error @ RegistryError::Unreachable { network: Network::Connect | Network::NotTls, .. }) => {
@@ -310,7 +321,7 @@ impl Transport {
         }
         Err(first_failure.unwrap_or(RegistryError::Odd {
             method: name(&call.method),
-            url: redacted(url),
+            url: redacted(&url),
             oddity: Oddity::NoLocation,
         }))
     }

@@ -37,7 +37,7 @@ pub enum FileError {
         target: PathBuf,
     },
     /// It can't be opened or read.
-    #[error("blob {digest} can't be read: {source}")]
+    #[error("blob {digest} can't be read")]
     Unreadable {
         /// The blob.
         digest: Digest,

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::Choice;
 use super::folder::Folder;
 use super::walk::{Defect, Walk};
+use crate::cause::chain;
 use crate::image::Image;
 use crate::oci::descriptor::{Descriptor, Kind};
 use crate::oci::digest::{Algorithm, Digest};
@@ -131,9 +132,9 @@ fn list(images: &[Listed]) -> String {
 
 fn enumerate(defects: &[Defect]) -> String {
     match defects {
-        [one] => one.to_string(),
+        [one] => chain(one),
         many => {
-            let lines: String = many.iter().map(|defect| format!("\n  {defect}")).collect();
+            let lines: String = many.iter().map(|defect| format!("\n  {}", chain(defect))).collect();
             format!("{} defects{lines}", many.len())
         }
     }

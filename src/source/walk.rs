@@ -33,7 +33,7 @@ pub enum Defect {
     #[error(transparent)]
     File(#[from] FileError),
     /// A manifest that is none.
-    #[error("manifest {digest}: {source}")]
+    #[error("manifest {digest}")]
     Manifest {
         /// The manifest.
         digest: Digest,
