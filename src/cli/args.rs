@@ -102,7 +102,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub(crate) progress: Progress,
 
-    /// More on standard error: each request; twice for details
+    /// More on standard error: each request
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 

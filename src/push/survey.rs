@@ -46,49 +46,35 @@ pub(super) async fn survey(
     let (looks, referrers) = futures_util::try_join!(looks, ask(image.referrers(), has_manifest))?;
 
     let mut survey = Survey { looks, ..Survey::default() };
+    let mut answers: Vec<(&Digest, bool)> = image.referrers().iter().zip(referrers).collect();
+    let mut questions: BTreeSet<&Digest> = BTreeSet::new();
     let known = survey.looks.contains(&Look::Same);
-    // Breadth first: a level's questions go out together, and what is proven is not walked.
-    let mut level: BTreeSet<&Digest> = BTreeSet::new();
-    let mut blobs: BTreeSet<&Digest> = BTreeSet::new();
-    let mut seen: HashSet<&Digest> = HashSet::new();
-    let enter = |digest: &Digest, there: bool, survey: &mut Survey| {
-        if !there {
-            survey.manifests.insert(digest.clone());
-        }
-        !(there && proof)
-    };
-    let mut parents: Vec<&Digest> = Vec::new();
-    if known || references.len() == 1 && destination.target.tags.is_empty() {
+    if known || destination.target.tags.is_empty() {
         // What was looked at was the root itself, or a tag that names it.
-        if enter(&root.digest, known, &mut survey) {
-            parents.push(&root.digest);
-        }
-        seen.insert(&root.digest);
+        answers.push((&root.digest, known));
     } else {
-        level.insert(&root.digest);
+        questions.insert(&root.digest);
     }
-    for (digest, there) in image.referrers().iter().zip(referrers) {
-        if enter(digest, there, &mut survey) {
-            parents.push(digest);
-        }
-        seen.insert(digest);
-    }
+    // Breadth first: a level's questions go out together, and what is proven is not walked.
+    let mut seen: HashSet<&Digest> = answers.iter().map(|(digest, _)| *digest).collect();
+    let mut blobs: BTreeSet<&Digest> = BTreeSet::new();
     loop {
-        for node in parents.drain(..).filter_map(|digest| image.node(digest)) {
-            blobs.extend(&node.blobs);
-            level.extend(node.children().filter(|child| !seen.contains(child)));
-        }
-        if level.is_empty() {
-            break;
-        }
-        let asked: Vec<&Digest> = std::mem::take(&mut level).into_iter().collect();
-        let answers = ask(&asked, async |digest| has_manifest(digest).await).await?;
-        for (digest, there) in asked.into_iter().zip(answers) {
-            seen.insert(digest);
-            if enter(digest, there, &mut survey) {
-                parents.push(digest);
+        for (digest, there) in answers.drain(..) {
+            if !there {
+                survey.manifests.insert(digest.clone());
+            }
+            if let Some(node) = image.node(digest).filter(|_| !(there && proof)) {
+                blobs.extend(&node.blobs);
+                questions.extend(node.children().filter(|child| !seen.contains(child)));
             }
         }
+        if questions.is_empty() {
+            break;
+        }
+        seen.extend(&questions);
+        let asked: Vec<&Digest> = std::mem::take(&mut questions).into_iter().collect();
+        let there = ask(&asked, async |digest| has_manifest(digest).await).await?;
+        answers = asked.into_iter().zip(there).collect();
     }
     let blobs: Vec<&Digest> = blobs.into_iter().collect();
     let answers = ask(&blobs, async |digest| {
