@@ -114,16 +114,20 @@ impl AuthSettings {
     }
 }
 
+/// As much of a config file as says which entry and which helper will be asked.
 #[derive(Deserialize)]
-struct Keys {
+#[serde(rename_all = "camelCase")]
+struct Outline {
     auths: Option<BTreeMap<String, serde_json::Value>>,
+    cred_helpers: Option<BTreeMap<String, String>>,
+    creds_store: Option<String>,
 }
 
 fn look_up(path: &Path, repository: &Repository) -> Result<Option<Credentials>, AuthError> {
     let Ok(bytes) = fs::read(path) else { return Ok(None) };
     let malformed = || AuthError::Config { path: path.to_owned() };
-    let keys: Keys = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
-    let server = server_key(&keys.auths.unwrap_or_default(), repository);
+    let outline: Outline = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
+    let server = server_key(&outline.auths.unwrap_or_default(), repository);
     match docker_credential::get_credential_from_reader(bytes.as_slice(), &server) {
         Ok(DockerCredential::UsernamePassword(username, password)) if username.is_empty() && password.is_empty() => {
             Ok(None)
@@ -138,11 +142,14 @@ fn look_up(path: &Path, repository: &Repository) -> Result<Option<Credentials>, 
         Err(CredentialRetrievalError::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => {
             Ok(None)
         }
-        Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
-            Err(AuthError::Helper { path: path.to_owned(), helper, server })
-        }
-        Err(CredentialRetrievalError::HelperCommunicationError | CredentialRetrievalError::MalformedHelperResponse) => {
-            Err(AuthError::Helper { path: path.to_owned(), helper: "docker-credential-…".to_owned(), server })
+        Err(
+            CredentialRetrievalError::HelperFailure { .. }
+            | CredentialRetrievalError::HelperCommunicationError
+            | CredentialRetrievalError::MalformedHelperResponse,
+        ) => {
+            let own = outline.cred_helpers.and_then(|mut helpers| helpers.remove(&server));
+            let suffix = own.or(outline.creds_store).unwrap_or_default();
+            Err(AuthError::Helper { path: path.to_owned(), helper: format!("docker-credential-{suffix}"), server })
         }
         Err(_) => Err(malformed()),
     }

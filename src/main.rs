@@ -4,6 +4,10 @@ mod cli;
 
 use std::process::ExitCode;
 
+/// A bug in ecr-push.
+const BUG: u8 = 1;
+
 fn main() -> ExitCode {
-    ExitCode::from(cli::run())
+    // Rust's own status for a panic is 101, and the contract's is 1.
+    ExitCode::from(std::panic::catch_unwind(cli::run).unwrap_or(BUG))
 }

@@ -91,12 +91,15 @@ impl Plan {
         // The largest first: whatever is started last ends last, and that had better be something short. Stable, so that
         // equal sizes keep the order of their digests and a run can be compared with another.
         uploads.sort_by_key(|upload| std::cmp::Reverse(upload.size));
-        let writes = surveys.iter().map(|survey| survey.as_ref().map_or_else(Writes::default, |s| writes(image, s)));
-        Self { writes: writes.collect(), uploads }
+        let planned = surveys.iter().zip(targets).map(|(survey, target)| match survey {
+            Some(survey) => writes(image, target, survey),
+            None => Writes::default(),
+        });
+        Self { writes: planned.collect(), uploads }
     }
 }
 
-fn writes(image: &Image, survey: &Survey) -> Writes {
+fn writes(image: &Image, target: &Target, survey: &Survey) -> Writes {
     let root = &image.root().manifest.digest;
     let referrers: Vec<Digest> =
         image.referrers().iter().filter(|digest| survey.manifests.contains(digest)).cloned().collect();
@@ -112,9 +115,11 @@ fn writes(image: &Image, survey: &Survey) -> Writes {
         waves[node.height].push(digest.clone());
     }
     waves.retain(|wave| !wave.is_empty());
-    let tags: Vec<usize> =
-        survey.looks.iter().enumerate().filter(|(_, look)| **look != Look::Same).map(|(at, _)| at).collect();
-    Writes { waves, root_by_digest: survey.manifests.contains(root), tags, referrers }
+    // Without tags the one look was at the root itself.
+    let looks = survey.looks.iter().take(target.tags.len()).enumerate();
+    let tags = looks.filter(|(_, look)| **look != Look::Same).map(|(at, _)| at).collect();
+    let root_by_digest = target.tags.is_empty() && survey.manifests.contains(root);
+    Writes { waves, root_by_digest, tags, referrers }
 }
 
 #[cfg(test)]
@@ -207,10 +212,20 @@ mod tests {
     fn what_is_there_is_left_alone() {
         let image = image(&[vec![1, 2]], 1);
         let survey = Survey { looks: vec![Look::Same, Look::Absent], ..Survey::default() };
-        let plan = Plan::new(&image, &[target("a.example/x:v1")], &[Some(survey)]);
+        let two = Target { tags: vec![Tag::parse("v1").unwrap(), Tag::parse("v2").unwrap()], ..target("a.example/x") };
+        let plan = Plan::new(&image, &[two], &[Some(survey)]);
         assert_eq!(plan.uploads, []);
         assert_eq!(plan.writes[0], Writes { tags: vec![1], ..Writes::default() });
         assert_eq!(Plan::new(&image, &[target("a.example/x:v1")], &[None]).writes, [Writes::default()]);
+    }
+
+    #[test]
+    fn without_tags_the_root_is_written_by_digest() {
+        let image = image(&[vec![1, 2]], 1);
+        let plan = Plan::new(&image, &[target("a.example/x")], &[Some(all(&image, vec![Look::Absent]))]);
+        assert!(plan.writes[0].root_by_digest && plan.writes[0].tags.is_empty());
+        let survey = Survey { looks: vec![Look::Same], ..Survey::default() };
+        assert_eq!(Plan::new(&image, &[target("a.example/x")], &[Some(survey)]).writes, [Writes::default()]);
     }
 
     proptest! {

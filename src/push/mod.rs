@@ -360,8 +360,7 @@ impl Run<'_> {
             self.put_tag(destination, *at, outcome).await?;
         }
         let written = writes.tags.iter().map(|at| target.tags[*at].as_str());
-        let by_digest = writes.root_by_digest && target.tags.is_empty();
-        let references = written.chain(by_digest.then_some(root.digest.as_str()));
+        let references = written.chain(writes.root_by_digest.then_some(root.digest.as_str()));
         let reading = references.map(|reference| tags::read_back(destination, reference, root, &self.retry));
         futures_util::future::try_join_all(reading).await?;
         self.reporter.report(&Event::Verified { repository: repository.clone() });

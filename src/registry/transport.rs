@@ -378,13 +378,20 @@ fn name(method: &Method) -> &'static str {
     }
 }
 
-/// A URL without user, query and fragment: the query of an upload session is a kind of secret.
+/// What stands before the name of an upload session.
+const SESSIONS: &str = "/blobs/uploads/";
+
+/// A URL without user, query and fragment, and without the name of an upload session: whoever knows that can write to it,
+/// and it is long.
 pub(super) fn redacted(url: &Url) -> String {
     let mut url = url.clone();
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_query(None);
     url.set_fragment(None);
+    if let Some((before, _)) = url.path().split_once(SESSIONS) {
+        url.set_path(&format!("{before}{SESSIONS}"));
+    }
     url.to_string()
 }
 
