@@ -187,7 +187,10 @@ fn source_hint(error: &SourceError) -> String {
             format!("write it out first: podman save --format oci-dir -o DIR {name}, then ecr-push DIR DESTINATION")
         }
         SourceError::Foreign { name, .. } => {
-            format!("write it out first: skopeo copy containerd:{name} oci:DIR, then ecr-push DIR DESTINATION")
+            format!(
+                "write it out first: ctr image export FILE {name} && mkdir DIR && tar -xf FILE -C DIR, then ecr-push DIR \
+                 DESTINATION"
+            )
         }
         SourceError::NotYet { .. } => {
             "unpack an OCI archive with `mkdir DIR && tar -xf FILE -C DIR`; write an engine's \
@@ -244,7 +247,10 @@ fn auth_hint(error: &AuthError) -> Option<String> {
         AuthError::Token(TokenError::Refused { code, region, .. }) => Some(match code.as_str() {
             "AccessDeniedException" => "the identity needs ecr:GetAuthorizationToken on *".to_owned(),
             "ExpiredTokenException" | "ExpiredToken" => "the AWS credentials have expired: get new ones".to_owned(),
-            "UnrecognizedClientException" | "InvalidSignatureException" | "InvalidClientTokenId" => {
+            "InvalidSignatureException" => format!(
+                "look at the secret key, at this machine's clock, and at the spelling of the region {region} in the host"
+            ),
+            "UnrecognizedClientException" | "InvalidClientTokenId" => {
                 "AWS doesn't know these credentials: look at the access key, the secret key and the session token".to_owned()
             }
             _ => format!("look at the AWS credentials for {region}"),
@@ -310,8 +316,7 @@ fn answer_hint(answer: &Answer) -> Option<String> {
                 .to_owned()
         }
         Meaning::Unauthenticated => {
-            let host = answer.url.split('/').nth(2).unwrap_or("HOST");
-            format!("log in first: docker login {host} (or podman, or a credential helper)")
+            format!("log in first: docker login {} (or podman, or a credential helper)", answer.host)
         }
         Meaning::TokenExpired => "the token was renewed and refused again: look at this machine's clock".to_owned(),
         Meaning::Denied if answer.ecr => format!("the identity needs {} on this repository", action(answer)),

@@ -9,5 +9,8 @@ const BUG: u8 = 1;
 
 fn main() -> ExitCode {
     // Rust's own status for a panic is 101, and the contract's is 1.
-    ExitCode::from(std::panic::catch_unwind(cli::run).unwrap_or(BUG))
+    ExitCode::from(std::panic::catch_unwind(cli::run).unwrap_or_else(|_| {
+        cli::confess();
+        BUG
+    }))
 }

@@ -6,6 +6,8 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::config::SharedHttpClient;
 use aws_sdk_ecr::config::timeout::TimeoutConfig;
@@ -148,12 +150,18 @@ impl EcrToken {
             .operation_attempt_timeout(self.settings.timeout)
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(http)
+            .http_client(http.clone())
             .region(Region::new(region.clone()))
             .timeout_config(timeouts)
             .retry_config(aws_config::retry::RetryConfig::standard().with_max_attempts(self.settings.retries + 1));
         if let Some(profile) = &self.settings.profile {
-            loader = loader.profile_name(profile);
+            // As for the aws CLI a profile that is asked for outright outranks keys in the environment; the chain alone
+            // would look at the environment first.
+            let config = ProviderConfig::without_region()
+                .with_region(Some(Region::new(region.clone())))
+                .with_http_client(http.clone());
+            let provider = ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile).build();
+            loader = loader.profile_name(profile).credentials_provider(provider);
         }
         let sdk = loader.load().await;
         // Asked outright and not left to the client: there a missing credential is one opaque failure among others.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgAction, Args as _, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{ArgAction, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 /// The prefix of the environment variables that stand for options.
 const PREFIX: &str = "ECR_PUSH_";
@@ -75,15 +75,18 @@ pub(crate) struct Args {
     pub(crate) tags: Vec<String>,
 
     /// Remove the image from SOURCE once every destination is verified
-    #[arg(long)]
+    #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) cleanup: bool,
 
     /// Leave out signatures, SBOMs and attestations in SOURCE that refer to the image
-    #[arg(long)]
+    #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) no_referrers: bool,
 
     /// Allow blobs that are symbolic links out of the layout; clean-up removes the links only
-    #[arg(long)]
+    #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) follow_symlinks: bool,
 
     /// Blobs in flight at once
@@ -107,7 +110,8 @@ pub(crate) struct Args {
     pub(crate) verbose: u8,
 
     /// Less on standard error: errors only
-    #[arg(short, long, conflicts_with = "verbose")]
+    #[arg(short, long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
     /// Profile of the AWS config files, for all ECR hosts or for one
@@ -127,7 +131,8 @@ pub(crate) struct Args {
     pub(crate) ca_files: Vec<PathBuf>,
 
     /// Plain http to registries other than ECR; without it a loopback host is tried with https, then http
-    #[arg(long, help_heading = "Connection")]
+    #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true, help_heading = "Connection")]
     pub(crate) plain_http: bool,
 
     /// Seconds to wait for a connection
@@ -164,9 +169,7 @@ pub(crate) fn parse(
     let matches = command().try_get_matches_from(&argv)?;
     let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     let mut from_environment = Vec::new();
-    let mut names = Vec::new();
-    let own = Args::augment_args(Command::new("ecr-push"));
-    for arg in own.get_arguments() {
+    for arg in command().get_arguments() {
         let Some(long) = arg.get_long() else { continue };
         let name = format!("{PREFIX}{}", long.to_uppercase().replace('-', "_"));
         let Some(value) = environment(&name).filter(|value| !value.is_empty()) else { continue };
@@ -180,39 +183,46 @@ pub(crate) fn parse(
             continue;
         }
         from_environment.extend(tokens(arg, long, &name, &value)?);
-        names.push(name);
     }
     let with_environment = argv.iter().take(1).cloned().chain(from_environment).chain(argv.iter().skip(1).cloned());
-    let parsed = command().try_get_matches_from(with_environment).and_then(|matches| Args::from_arg_matches(&matches));
-    parsed.map_err(|error| match names.as_slice() {
-        [] => error,
-        names => command().error(error.kind(), format!("{error}\n(from the environment: {})", names.join(", "))),
-    })
+    let matches = command().try_get_matches_from(with_environment)?;
+    Args::from_arg_matches(&matches)
 }
 
-/// An environment variable's value as it would be typed.
+/// An environment variable's value as it would be typed, tried on its own so that the error can name the variable.
 fn tokens(arg: &clap::Arg, long: &str, name: &str, value: &OsString) -> Result<Vec<OsString>, clap::Error> {
-    let wrong = |text: String| command().error(ErrorKind::InvalidValue, text);
+    let wrong =
+        |text: &str| command().error(ErrorKind::InvalidValue, format!("the environment variable {name}: {text}"));
     let option = |value: &str| OsString::from(format!("--{long}={value}"));
-    let Some(text) = value.to_str() else {
-        return Err(wrong(format!("the environment variable {name} is not UTF-8")));
+    let text = value.to_str().ok_or_else(|| wrong("it is not UTF-8"))?;
+    let tokens: Vec<OsString> = match arg.get_action() {
+        ArgAction::Count => {
+            let count = match (switch(text), text.parse()) {
+                (_, Ok(count)) => count,
+                (Ok(on), _) => u8::from(on),
+                (Err(error), Err(_)) => return Err(wrong(&error)),
+            };
+            vec![format!("--{long}").into(); usize::from(count)]
+        }
+        ArgAction::Append => text.split_whitespace().map(option).collect(),
+        _ => vec![option(text)],
     };
-    match arg.get_action() {
-        ArgAction::SetTrue => match text.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" => Ok(vec![format!("--{long}").into()]),
-            "false" | "0" | "no" => Ok(Vec::new()),
-            _ => Err(wrong(format!("the environment variable {name} is neither true/1/yes nor false/0/no: {text:?}"))),
-        },
-        ArgAction::Count => match text.to_ascii_lowercase().as_str() {
-            "true" | "yes" => Ok(vec![format!("--{long}").into()]),
-            "false" | "no" => Ok(Vec::new()),
-            number => match number.parse::<u8>() {
-                Ok(count) => Ok(vec![format!("--{long}").into(); usize::from(count)]),
-                Err(_) => Err(wrong(format!("the environment variable {name} is no number: {text:?}"))),
-            },
-        },
-        ArgAction::Append => Ok(text.split_whitespace().map(option).collect()),
-        _ => Ok(vec![option(text)]),
+    let whole =
+        ["ecr-push".into()].into_iter().chain(tokens.iter().cloned()).chain(["./x".into(), "h.example/x".into()]);
+    command().try_get_matches_from(whole).map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        wrong(first.strip_prefix("error: ").unwrap_or(first))
+    })?;
+    Ok(tokens)
+}
+
+/// Reads a switch's value.
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" => Ok(false),
+        _ => Err(format!("{text:?} is neither true/1/yes nor false/0/no")),
     }
 }
 
@@ -248,6 +258,9 @@ mod tests {
         let args = parse_with("-q --tag x --jobs 9 src h.example/a", &environment).unwrap();
         assert_eq!(args.tags, ["x"]);
         assert_eq!((args.jobs, args.verbose, args.quiet), (9, 0, true));
+
+        let args = parse_with("--cleanup=no --plain-http src h.example/a", &environment).unwrap();
+        assert!(!args.cleanup && args.plain_http);
     }
 
     #[test]

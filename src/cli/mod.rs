@@ -59,6 +59,11 @@ pub(crate) fn run() -> u8 {
     status
 }
 
+/// Says that it was our fault.
+pub(crate) fn confess() {
+    line("error: this is a bug in ecr-push: please report it, with the lines above");
+}
+
 /// Prints an error and gives its exit status.
 fn fail(subject: Option<&str>, error: &Error) -> u8 {
     for text in render::error(subject, error) {
@@ -152,7 +157,7 @@ async fn push(settings: &Settings, source: &OsString) -> u8 {
 
 /// Prints what a push amounted to, and gives its exit status.
 fn finish(settings: &Settings, source: &OsString, report: &Report) -> u8 {
-    if !settings.quiet {
+    if !settings.quiet && settings.progress != Progress::None {
         for text in render::summary(report) {
             line(&text);
         }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ecr_push::aws::host::EcrHost;
 use ecr_push::job::{Job, Options, PerHost};
 use ecr_push::oci::reference::{Host, Reference, ReferenceError, Tag};
 use ecr_push::registry::transport::Url;
@@ -26,7 +27,7 @@ pub(super) enum SettingsError {
     #[error(transparent)]
     Reference(#[from] ReferenceError),
     /// A URL isn't one.
-    #[error("{option}: {value:?} is no http or https URL")]
+    #[error("{option}: {value:?} is no http or https URL, or has a user, a query or a fragment")]
     Url {
         /// The option.
         option: &'static str,
@@ -41,6 +42,12 @@ pub(super) enum SettingsError {
     StrayHost {
         /// The option.
         option: &'static str,
+        /// The host.
+        host: Host,
+    },
+    /// A host that is almost one of ECR's.
+    #[error("{host} looks like an ECR registry and is none: 123456789012.dkr.ecr.REGION.amazonaws.com is the form")]
+    LookAlike {
         /// The host.
         host: Host,
     },
@@ -76,9 +83,14 @@ impl Settings {
         let mut hosts: Vec<&Host> = destinations.iter().map(|destination| &destination.repository.host).collect();
         hosts.sort();
         hosts.dedup();
+        // No AWS credentials go there, and whoever wrote it meant that they do.
+        let look_alike = |host: &&&Host| host.name().contains(".dkr.ecr") || host.name().contains(".dkr-ecr");
+        if let Some(host) = hosts.iter().filter(look_alike).find(|host| EcrHost::of(host).is_none()) {
+            return Err(SettingsError::LookAlike { host: (*host).clone() });
+        }
         let url = |option: &'static str| {
             move |value: &str| match Url::parse(value) {
-                Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+                Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && is_bare(&url) => Ok(url),
                 _ => Err(SettingsError::Url { option, value: value.to_owned() }),
             }
         };
@@ -126,6 +138,11 @@ impl Settings {
             utf8: utf8(),
         })
     }
+}
+
+/// Whether a URL has nothing that would be left out when it is used.
+fn is_bare(url: &Url) -> bool {
+    url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none()
 }
 
 /// Reads values that may begin with `HOST=`.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::transport::redacted;
 use crate::auth::{AuthError, Credentials};
 use crate::cause::Cause;
+use crate::oci::reference::Host;
 
 /// A registry's `Bearer` challenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +48,13 @@ struct TokenReply {
 /// https, or plain http as the registry is itself.
 pub(super) async fn fetch(
     client: &Client,
+    host: &Host,
     origin: &Url,
     challenge: &Challenge,
     credentials: &Credentials,
     repository: &str,
 ) -> Result<HeaderValue, AuthError> {
-    let host = origin.host_str().unwrap_or_default().to_owned();
+    let host = host.to_string();
     let insecure = |realm: String| AuthError::RealmInsecure { host: host.clone(), realm };
     let mut realm = Url::parse(&challenge.realm).map_err(|_| insecure(challenge.realm.clone()))?;
     let shown = redacted(&realm);

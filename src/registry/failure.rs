@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::auth::AuthError;
 use crate::cause::Cause;
+use crate::oci::reference::Host;
 
 /// What an answer that isn't success means for the push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,12 +98,15 @@ pub struct Answer {
     pub meaning: Meaning,
     /// Whether it is ECR's.
     pub ecr: bool,
+    /// The registry's host, which may be reached under another name.
+    pub host: String,
 }
 
 impl Answer {
     /// Reads an answer; `headers` gives a header's value by its lower-case name.
     pub fn read(
         ecr: bool,
+        host: &Host,
         method: &'static str,
         url: String,
         status: u16,
@@ -128,6 +132,7 @@ impl Answer {
             request_id: headers("x-amzn-requestid").or_else(|| headers("x-request-id")),
             // The form with a date is nobody's: registries say seconds.
             ecr,
+            host: host.to_string(),
             retry_after: headers("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
         }
     }
@@ -300,7 +305,8 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer::read(false, "PUT", "https://h.example/v2/".to_owned(), status, body.as_bytes(), |_| None)
+        let host = Host::parse("h.example").unwrap();
+        Answer::read(false, &host, "PUT", "https://h.example/v2/".to_owned(), status, body.as_bytes(), |_| None)
     }
 
     #[test]

@@ -95,6 +95,7 @@ pub(super) struct Transport {
     probing: Mutex<()>,
     /// `https://HOST`, as the registry may call itself when it is reached under another name.
     own_name: Option<Url>,
+    host: Host,
     credentials: Credentials,
     bearers: Mutex<HashMap<String, HeaderValue>>,
     timeout: Duration,
@@ -133,6 +134,7 @@ impl Transport {
             candidates,
             probing: Mutex::new(()),
             own_name: settings.endpoint.is_some().then_some(https),
+            host: host.clone(),
             credentials,
             bearers: Mutex::new(HashMap::new()),
             timeout: settings.timeout,
@@ -197,7 +199,15 @@ impl Transport {
     /// What an answer that isn't success says.
     pub(super) fn answer(&self, method: &Method, reply: &Reply) -> Answer {
         let header = |name: &str| reply.headers.get(name)?.to_str().ok().map(str::to_owned);
-        Answer::read(self.is_ecr(), name(method), redacted(&reply.url), reply.status.as_u16(), &reply.body, header)
+        Answer::read(
+            self.is_ecr(),
+            &self.host,
+            name(method),
+            redacted(&reply.url),
+            reply.status.as_u16(),
+            &reply.body,
+            header,
+        )
     }
 
     /// The URL in a `Location`, and never one that would carry bytes in the clear to somebody else.
@@ -273,7 +283,8 @@ impl Transport {
                 return Ok(Some(Shown::Bearer(header.clone())));
             }
         }
-        let header = bearer::fetch(&self.client, &reply.url, &challenge, &self.credentials, repository).await?;
+        let header =
+            bearer::fetch(&self.client, &self.host, &reply.url, &challenge, &self.credentials, repository).await?;
         bearers.insert(repository.to_owned(), header.clone());
         Ok(Some(Shown::Bearer(header)))
     }
