@@ -130,7 +130,8 @@ impl Error {
 
 fn auth_status(error: &AuthError) -> u8 {
     match error {
-        AuthError::Token(TokenError::Unreachable { .. }) | AuthError::RealmUnreachable { .. } => status::UNAVAILABLE,
+        AuthError::Token(TokenError::Unreachable { .. } | TokenError::Unavailable { .. })
+        | AuthError::RealmUnreachable { .. } => status::UNAVAILABLE,
         AuthError::Token(_)
         | AuthError::Config { .. }
         | AuthError::Helper { .. }
@@ -260,6 +261,7 @@ fn auth_hint(error: &AuthError) -> Option<String> {
         )),
         AuthError::Helper { helper, server, .. } => Some(format!("try it by hand: echo {server} | {helper} get")),
         AuthError::Realm { host, .. } => Some(format!("log in again: docker login {host}")),
+        AuthError::Token(TokenError::Unavailable { .. }) => Some("AWS is having trouble: try again".to_owned()),
         AuthError::Token(TokenError::Empty { .. })
         | AuthError::Config { .. }
         | AuthError::RealmUnreachable { .. }

@@ -30,8 +30,10 @@ use crate::trust::Trust;
 #[derive(Debug, Error)]
 pub enum TokenError {
     /// The SDK's chain found no credentials.
-    #[error("no AWS credentials were found for {region}")]
+    #[error("no AWS credentials were found for {region}{}", of(profile.as_ref()))]
     NoCredentials {
+        /// The profile that was named, if one was.
+        profile: Option<String>,
         /// The region of the registry.
         region: String,
         /// What the chain said.
@@ -60,6 +62,16 @@ pub enum TokenError {
         /// AWS's request id.
         request_id: Option<String>,
     },
+    /// ECR's API is busy or broken, for now.
+    #[error("ecr:GetAuthorizationToken in {region} was answered {code}: {message}, again and again")]
+    Unavailable {
+        /// The region of the registry.
+        region: String,
+        /// AWS's error code.
+        code: String,
+        /// AWS's message.
+        message: String,
+    },
     /// ECR's API couldn't be reached, or gave something that is no answer.
     #[error("ECR's API in {region} could not be reached")]
     Unreachable {
@@ -74,6 +86,10 @@ pub enum TokenError {
         /// The region of the registry.
         region: String,
     },
+}
+
+fn of(profile: Option<&String>) -> String {
+    profile.map(|profile| format!(" in the profile {profile:?}")).unwrap_or_default()
 }
 
 /// How tokens are got, beyond what the host says.
@@ -165,7 +181,7 @@ impl EcrToken {
         }
         let sdk = loader.load().await;
         // Asked outright and not left to the client: there a missing credential is one opaque failure among others.
-        let credentials = credentials(&sdk, &region).await?;
+        let credentials = credentials(&sdk, &region, self.settings.profile.as_ref()).await?;
         let mut config = aws_sdk_ecr::config::Builder::from(&sdk).credentials_provider(credentials);
         if let Some(endpoint) = &self.settings.endpoint_url {
             config = config.endpoint_url(endpoint);
@@ -201,14 +217,20 @@ fn http_client(trust: &Trust) -> Result<SharedHttpClient, Box<dyn StdError + Sen
     }))
 }
 
-async fn credentials(sdk: &aws_config::SdkConfig, region: &str) -> Result<Credentials, TokenError> {
-    let region = region.to_owned();
+async fn credentials(
+    sdk: &aws_config::SdkConfig,
+    region: &str,
+    profile: Option<&String>,
+) -> Result<Credentials, TokenError> {
+    let (region, profile) = (region.to_owned(), profile.cloned());
     let Some(provider) = sdk.credentials_provider() else {
         let source = Cause::new(CredentialsError::not_loaded_no_source());
-        return Err(TokenError::NoCredentials { region, source });
+        return Err(TokenError::NoCredentials { profile, region, source });
     };
     provider.provide_credentials().await.map_err(|error| match &error {
-        CredentialsError::CredentialsNotLoaded(_) => TokenError::NoCredentials { region, source: Cause::new(error) },
+        CredentialsError::CredentialsNotLoaded(_) => {
+            TokenError::NoCredentials { profile, region, source: Cause::new(error) }
+        }
         _ => TokenError::Credentials { region, source: Cause::new(error) },
     })
 }
@@ -220,19 +242,23 @@ fn configured_endpoint(sdk: &aws_config::SdkConfig) -> bool {
     for_service.is_some() || sdk.endpoint_url().is_some()
 }
 
+/// Codes of AWS's that mean "later".
+const THROTTLED: [&str; 3] = ["ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"];
+
 fn classify<E>(region: &str, error: SdkError<E>) -> TokenError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     let region = region.to_owned();
     let request_id = error.request_id().map(str::to_owned);
-    match (error.code(), error.as_service_error().is_some()) {
-        (Some(code), true) => TokenError::Refused {
-            region,
-            code: code.to_owned(),
-            message: error.message().unwrap_or("no message").to_owned(),
-            request_id,
-        },
-        _ => TokenError::Unreachable { region, source: Cause::new(error) },
+    let broken = error.raw_response().is_some_and(|response| response.status().as_u16() >= 500);
+    let Some(code) = error.as_service_error().and_then(ProvideErrorMetadata::code).map(str::to_owned) else {
+        return TokenError::Unreachable { region, source: Cause::new(error) };
+    };
+    let message = error.message().unwrap_or("no message").to_owned();
+    // The SDK has tried these again as often as it may.
+    if broken || THROTTLED.contains(&code.as_str()) {
+        return TokenError::Unavailable { region, code, message };
     }
+    TokenError::Refused { region, code, message, request_id }
 }

@@ -429,9 +429,9 @@ fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest::Error) ->
     RegistryError::Unreachable { method, url: redacted(url), network: kind, ecr, source: Cause::new(error) }
 }
 
-/// What TLS has to say of it. rustls speaks through an `io::Error`, whose `source` is that of what it wraps.
+/// What TLS has to say of it. An `io::Error` is no `source` of what wraps it but holds it, sometimes several deep.
 fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    let own = error.downcast_ref().or_else(|| wrapped.and_then(|inner| inner.downcast_ref()));
-    own.or_else(|| error.source().and_then(tls))
+    let wrapped = wrapped.map(|inner| inner as &(dyn StdError + 'static));
+    error.downcast_ref().or_else(|| wrapped.and_then(tls)).or_else(|| error.source().and_then(tls))
 }
