@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +29,22 @@ pub enum AuthError {
     Config {
         /// The file.
         path: PathBuf,
+    },
+    /// A docker config file is there and can't be read.
+    #[error("{path} may hold credentials and can't be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A credential helper doesn't answer.
+    #[error("the credential helper for {host} gave no answer in {seconds} s")]
+    Slow {
+        /// The registry.
+        host: String,
+        /// The bound.
+        seconds: u64,
     },
     /// A credential helper failed.
     #[error("the credential helper {helper}, named in {path}, failed for {server}")]
@@ -80,9 +97,16 @@ pub enum Credentials {
         username: String,
         /// The password.
         password: SecretString,
+        /// The config file that has it, or names the helper that has.
+        file: PathBuf,
     },
     /// A token to be exchanged for a bearer token.
-    Identity(SecretString),
+    Identity {
+        /// The token.
+        token: SecretString,
+        /// The config file that has it, or names the helper that has.
+        file: PathBuf,
+    },
     /// Nothing.
     Anonymous,
 }
@@ -124,7 +148,13 @@ struct Outline {
 }
 
 fn look_up(path: &Path, repository: &Repository) -> Result<Option<Credentials>, AuthError> {
-    let Ok(bytes) = fs::read(path) else { return Ok(None) };
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(source) => return Err(AuthError::Unreadable { path: path.to_owned(), source }),
+    };
     let malformed = || AuthError::Config { path: path.to_owned() };
     let outline: Outline = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
     let server = server_key(&outline.auths.unwrap_or_default(), repository);
@@ -133,9 +163,11 @@ fn look_up(path: &Path, repository: &Repository) -> Result<Option<Credentials>, 
             Ok(None)
         }
         Ok(DockerCredential::UsernamePassword(username, password)) => {
-            Ok(Some(Credentials::Basic { username, password: password.into() }))
+            Ok(Some(Credentials::Basic { username, password: password.into(), file: path.to_owned() }))
         }
-        Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Credentials::Identity(token.into()))),
+        Ok(DockerCredential::IdentityToken(token)) => {
+            Ok(Some(Credentials::Identity { token: token.into(), file: path.to_owned() }))
+        }
         Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(None),
         // The helper protocol has no code for "I know nothing of it": this text is its constant. What a helper prints is
         // not shown, since nobody knows what it holds.

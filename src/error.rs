@@ -5,6 +5,7 @@ use std::sync::Arc;
 use thiserror::Error as ThisError;
 
 use crate::auth::AuthError;
+use crate::aws::host::EcrHost;
 use crate::aws::token::TokenError;
 use crate::cleanup::CleanupError;
 use crate::oci::digest::Digest;
@@ -61,7 +62,10 @@ pub enum Error {
     Task(#[source] tokio::task::JoinError),
     /// The user stopped the run.
     #[error("interrupted")]
-    Interrupted,
+    Interrupted {
+        /// Upload sessions that the registry didn't confirm to have closed.
+        open: usize,
+    },
 }
 
 /// Exit statuses, as the command line promises them.
@@ -107,7 +111,7 @@ impl Error {
             Self::Push(error) => push_status(error),
             Self::Cleanup(_) => status::CLEANUP,
             Self::Task(_) => status::BUG,
-            Self::Interrupted => status::INTERRUPTED,
+            Self::Interrupted { .. } => status::INTERRUPTED,
         }
     }
 
@@ -117,7 +121,7 @@ impl Error {
         match self {
             Self::Source(error) => Some(source_hint(error)),
             Self::Layout(error) => layout_hint(error),
-            Self::Trust(_) | Self::DigestDiffers { .. } | Self::Interrupted => None,
+            Self::Trust(_) | Self::DigestDiffers { .. } | Self::Interrupted { .. } => None,
             Self::Auth(error) => auth_hint(error),
             Self::Registry(error) => registry_hint(error),
             Self::Push(error) => push_hint(error),
@@ -134,6 +138,8 @@ fn auth_status(error: &AuthError) -> u8 {
         | AuthError::RealmUnreachable { .. } => status::UNAVAILABLE,
         AuthError::Token(_)
         | AuthError::Config { .. }
+        | AuthError::Unreadable { .. }
+        | AuthError::Slow { .. }
         | AuthError::Helper { .. }
         | AuthError::Realm { .. }
         | AuthError::RealmInsecure { .. } => status::DENIED,
@@ -157,6 +163,7 @@ fn registry_status(error: &RegistryError) -> u8 {
         RegistryError::Unreachable { .. } | RegistryError::Stalled { .. } | RegistryError::Odd { .. } => {
             status::UNAVAILABLE
         }
+        RegistryError::Persistent { last, .. } => registry_status(last),
         RegistryError::Auth(error) => auth_status(error),
         RegistryError::Client(_) => status::BUG,
     }
@@ -259,11 +266,14 @@ fn auth_hint(error: &AuthError) -> Option<String> {
         AuthError::Token(TokenError::Unreachable { region, .. }) => Some(format!(
             "is {region} a region, and is its ECR API reachable from here (proxy, VPC endpoint `ecr.api`)?"
         )),
+        AuthError::Config { .. } | AuthError::Unreadable { .. } => {
+            Some("mend it, or name another with DOCKER_CONFIG or REGISTRY_AUTH_FILE".to_owned())
+        }
         AuthError::Helper { helper, server, .. } => Some(format!("try it by hand: echo {server} | {helper} get")),
         AuthError::Realm { host, .. } => Some(format!("log in again: docker login {host}")),
         AuthError::Token(TokenError::Unavailable { .. }) => Some("AWS is having trouble: try again".to_owned()),
         AuthError::Token(TokenError::Empty { .. })
-        | AuthError::Config { .. }
+        | AuthError::Slow { .. }
         | AuthError::RealmUnreachable { .. }
         | AuthError::RealmInsecure { .. } => None,
     }
@@ -292,10 +302,10 @@ fn upload_hint(error: &UploadError) -> Option<String> {
 
 fn registry_hint(error: &RegistryError) -> Option<String> {
     match error {
-        RegistryError::Answered(answer) => answer_hint(answer),
+        RegistryError::Answered(answer) => Some(answer_hint(answer)),
         RegistryError::Unreachable { network, ecr, .. } => match network {
             Network::Name => Some("look at the spelling of the host, of the region in it above all".to_owned()),
-            Network::NotTls => Some("--plain-http is for registries without TLS".to_owned()),
+            Network::NotTls => Some("it may speak http: --plain-http, or http:// in --registry-endpoint".to_owned()),
             Network::Tls => Some("--ca-file FILE trusts a private certificate authority".to_owned()),
             Network::Closed if *ecr => Some(
                 "ECR closes connections when the repository or ecr:InitiateLayerUpload on it is missing".to_owned(),
@@ -307,38 +317,46 @@ fn registry_hint(error: &RegistryError) -> Option<String> {
         },
         RegistryError::Stalled { .. } => Some("--timeout SECONDS allows for a slower line".to_owned()),
         RegistryError::Auth(error) => auth_hint(error),
+        RegistryError::Persistent { last, .. } => registry_hint(last),
         RegistryError::Odd { .. } | RegistryError::Client(_) => None,
     }
 }
 
-fn answer_hint(answer: &Answer) -> Option<String> {
-    Some(match answer.meaning {
-        Meaning::Unauthenticated if answer.ecr => {
+fn answer_hint(answer: &Answer) -> String {
+    match answer.meaning {
+        Meaning::Unauthenticated if answer.asked.ecr => {
             "ECR doesn't take this token: are the credentials those of an account that may use this registry?"
                 .to_owned()
         }
-        Meaning::Unauthenticated => {
-            format!("log in first: docker login {} (or podman, or a credential helper)", answer.host)
-        }
+        Meaning::Unauthenticated => match &answer.asked.shown {
+            Some(shown) => format!("it refuses the credentials of {shown}: docker login {} again", answer.asked.host),
+            None => format!("log in first: docker login {} (or podman, or a credential helper)", answer.asked.host),
+        },
         Meaning::TokenExpired => "the token was renewed and refused again: look at this machine's clock".to_owned(),
-        Meaning::Denied if answer.ecr => format!("the identity needs {} on this repository", action(answer)),
+        Meaning::Denied if answer.asked.ecr => format!("the identity needs {} on this repository", action(answer)),
         Meaning::Denied => "the account that is logged in may not push there".to_owned(),
-        Meaning::RepositoryMissing if answer.ecr => {
-            "create it first: aws ecr create-repository --repository-name NAME, or a creation template".to_owned()
-        }
+        Meaning::RepositoryMissing if answer.asked.ecr => create_hint(answer),
         Meaning::RepositoryMissing => "create it first".to_owned(),
         Meaning::TagImmutable => "choose another tag: no one can move this one".to_owned(),
+        Meaning::TooLarge => "it is larger than this registry takes: make it smaller".to_owned(),
         Meaning::DigestRefused => "the registry doesn't take digests of this algorithm".to_owned(),
         Meaning::RateLimited => "wait a little, or push with fewer --jobs".to_owned(),
         Meaning::Unavailable | Meaning::SessionLost => {
             "the registry is having trouble: try again, or raise --retries".to_owned()
         }
-        Meaning::UploadRefused
-        | Meaning::ReferenceMissing
-        | Meaning::TooLarge
-        | Meaning::NotFound
-        | Meaning::Refused => return None,
-    })
+        Meaning::UploadRefused | Meaning::ReferenceMissing | Meaning::NotFound | Meaning::Refused => {
+            "the registry's words say what it doesn't take; -v shows every request".to_owned()
+        }
+    }
+}
+
+/// How the repository that is missing is made.
+fn create_hint(answer: &Answer) -> String {
+    let region = EcrHost::of(&answer.asked.host).map(|host| host.region).unwrap_or_default();
+    let path = answer.url.split("/v2/").nth(1).unwrap_or_default();
+    let ends = ["/manifests/", "/blobs/", "/referrers/"].iter().filter_map(|part| path.rfind(part));
+    let name = &path[..ends.max().unwrap_or(path.len())];
+    format!("create it first: aws ecr create-repository --region {region} --repository-name {name}")
 }
 
 /// The IAM action that a request needs (facts/ecr.md, Uploading a blob).

@@ -87,6 +87,13 @@ pub enum Event {
         /// Its digest.
         digest: Digest,
     },
+    /// A tag is about to be written.
+    Tagging {
+        /// The repository.
+        repository: Repository,
+        /// The tag.
+        tag: String,
+    },
     /// A tag was written.
     Tagged {
         /// The repository.

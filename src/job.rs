@@ -138,7 +138,7 @@ pub async fn run(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &CancellationT
     let targets = targets(&job.destinations, &job.tags);
     let reached = tokio::select! {
         reached = both(job, &targets) => reached,
-        () = cancel.cancelled() => Err(Error::Interrupted),
+        () = cancel.cancelled() => Err(Error::Interrupted { open: 0 }),
     };
     let (read, registries) = reached?;
     let root = &read.image.root().manifest;
@@ -155,8 +155,7 @@ pub async fn run(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &CancellationT
     let destinations = tokio::select! {
         destinations = pushing => destinations?,
         () = cancel.cancelled() => {
-            sessions.cancel_all().await;
-            return Err(Error::Interrupted);
+            return Err(Error::Interrupted { open: sessions.cancel_all().await });
         }
     };
     let mut report = Report {
@@ -184,7 +183,7 @@ async fn both(job: &Job, targets: &[Target]) -> Result<(Read, Registries), Error
     let (source, options) = (job.source.clone(), job.options.clone());
     let reading = tokio::task::spawn_blocking(move || read(&source, &options));
     let (targets, options) = (targets.to_vec(), job.options.clone());
-    let reaching = tokio::task::spawn_blocking(move || reach(&targets, &options));
+    let reaching = tokio::spawn(async move { reach(&targets, &options).await });
     let read = reading.await.map_err(Error::Task)??;
     Ok((read, reaching.await.map_err(Error::Task)??))
 }
@@ -204,23 +203,30 @@ fn read(source: &Source, options: &Options) -> Result<Read, Error> {
 }
 
 /// Finds credentials for every host once, and sends for the tokens.
-fn reach(targets: &[Target], options: &Options) -> Result<Registries, Error> {
-    let trust = Trust::load(&options.ca_files)?;
+async fn reach(targets: &[Target], options: &Options) -> Result<Registries, Error> {
+    let files = options.ca_files.clone();
+    let trust = tokio::task::spawn_blocking(move || Trust::load(&files)).await.map_err(Error::Task)??;
     let mut registries = HashMap::new();
     for target in targets {
         let host = &target.repository.host;
-        if !registries.contains_key(host) {
-            registries.insert(host.clone(), reach_one(&target.repository, options, &trust)?);
+        if registries.contains_key(host) {
+            continue;
         }
+        let reached = match credentials(&target.repository, options, &trust).await? {
+            Ok(credentials) => Ok(reach_one(host, credentials, options, &trust)?),
+            Err(error) => Err(Arc::new(error)),
+        };
+        registries.insert(host.clone(), reached);
     }
     Ok(registries)
 }
 
-fn reach_one(
+/// Finds the credentials for a repository; a helper that hangs doesn't hold up the push for ever.
+async fn credentials(
     repository: &Repository,
     options: &Options,
     trust: &Trust,
-) -> Result<Result<Reached, Arc<AuthError>>, Error> {
+) -> Result<Result<Credentials, AuthError>, Error> {
     let host = &repository.host;
     let auth = AuthSettings {
         aws: AwsSettings {
@@ -233,10 +239,15 @@ fn reach_one(
         },
         config_files: options.config_files.clone(),
     };
-    let credentials = match auth.find(repository) {
-        Ok(credentials) => credentials,
-        Err(error) => return Ok(Err(Arc::new(error))),
-    };
+    let repository = repository.clone();
+    let finding = tokio::task::spawn_blocking(move || auth.find(&repository));
+    match tokio::time::timeout(options.timeout, finding).await {
+        Ok(found) => found.map_err(Error::Task),
+        Err(_) => Ok(Err(AuthError::Slow { host: host.to_string(), seconds: options.timeout.as_secs() })),
+    }
+}
+
+fn reach_one(host: &Host, credentials: Credentials, options: &Options, trust: &Trust) -> Result<Reached, Error> {
     let is_ecr = matches!(credentials, Credentials::Ecr(_));
     let token = match &credentials {
         Credentials::Ecr(token) => {
@@ -252,7 +263,7 @@ fn reach_one(
         connect_timeout: options.connect_timeout,
         timeout: options.timeout,
     };
-    Ok(Ok(Reached { registry: Arc::new(Registry::new(host, credentials, &transport)?), is_ecr, token }))
+    Ok(Reached { registry: Arc::new(Registry::new(host, credentials, &transport)?), is_ecr, token })
 }
 
 fn check_digests(destinations: &[Reference], found: &Digest) -> Result<(), Error> {
@@ -349,7 +360,7 @@ async fn clean(verified: bool, read: Read, cancel: &CancellationToken) -> Result
         return Ok(Cleanup::NotDone);
     }
     if cancel.is_cancelled() {
-        return Err(Error::Interrupted);
+        return Err(Error::Interrupted { open: 0 });
     }
     let Read { layout, chosen, image } = read;
     let removal = Removal::of(&image, &chosen);

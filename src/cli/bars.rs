@@ -75,7 +75,11 @@ impl Reporter for Bars {
                     let _ = self.all.println(text);
                 }
             }
-            Event::Read { .. } | Event::Manifest { .. } | Event::Tagged { .. } | Event::Verified { .. } => {}
+            Event::Read { .. }
+            | Event::Manifest { .. }
+            | Event::Tagging { .. }
+            | Event::Tagged { .. }
+            | Event::Verified { .. } => {}
         }
     }
 }

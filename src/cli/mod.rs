@@ -87,18 +87,47 @@ fn log(verbose: u8) {
     let _ = tracing_subscriber::registry().with(ours).with(lines).try_init();
 }
 
-/// What shows progress, and remembers the tags that were written, to say so if the run is stopped.
+/// What shows progress, and remembers what became of tags, to say so if the run is stopped.
 struct Shown {
     inner: Option<Box<dyn Reporter>>,
     quiet: bool,
-    tagged: Mutex<Vec<String>>,
+    tags: Mutex<Tags>,
+}
+
+/// Tags of this run, by their full names.
+#[derive(Debug, Clone, Default)]
+struct Tags {
+    written: Vec<String>,
+    being_written: Vec<String>,
+}
+
+impl Tags {
+    /// What the user has to know of them when the run was stopped.
+    fn words(&self) -> String {
+        let mut words = Vec::new();
+        if !self.written.is_empty() {
+            words.push(format!("these tags had been written: {}", self.written.join(", ")));
+        }
+        if !self.being_written.is_empty() {
+            words.push(format!("these may have been: {}", self.being_written.join(", ")));
+        }
+        if words.is_empty() { "no tag was written".to_owned() } else { words.join("; ") }
+    }
 }
 
 impl Reporter for Shown {
     fn report(&self, event: &Event) {
-        if let Event::Tagged { repository, tag } = event {
-            self.tagged.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{repository}:{tag}"));
+        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Tagging { repository, tag } => tags.being_written.push(format!("{repository}:{tag}")),
+            Event::Tagged { repository, tag } => {
+                let name = format!("{repository}:{tag}");
+                tags.being_written.retain(|other| *other != name);
+                tags.written.push(name);
+            }
+            _ => {}
         }
+        drop(tags);
         match &self.inner {
             Some(inner) => inner.report(event),
             None if !self.quiet && matches!(event, Event::Warning { .. }) => {
@@ -121,7 +150,7 @@ impl Shown {
             Progress::Bar => Some(Box::new(Bars::new(settings.utf8))),
             Progress::Auto | Progress::Plain => Some(Box::new(Plain::new())),
         };
-        Self { inner, quiet: settings.quiet, tagged: Mutex::new(Vec::new()) }
+        Self { inner, quiet: settings.quiet, tags: Mutex::default() }
     }
 }
 
@@ -137,17 +166,17 @@ async fn push(settings: &Settings, source: &OsString) -> u8 {
     let outcome = job::run(&settings.job, &reporter, &cancel).await;
     signals.abort();
     let caught = *caught.lock().unwrap_or_else(PoisonError::into_inner);
-    let tagged = shown.tagged.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let tags = shown.tags.lock().unwrap_or_else(PoisonError::into_inner).clone();
     // The bars go before anything else is printed.
     drop((shown, reporter));
     let report = match outcome {
         Ok(report) => report,
-        Err(error @ Error::Interrupted) => {
-            let tags = match tagged.as_slice() {
-                [] => "no tag was written".to_owned(),
-                tags => format!("these tags had been written: {}", tags.join(", ")),
+        Err(error @ Error::Interrupted { open }) => {
+            let uploads = match open {
+                0 => "open uploads were cancelled".to_owned(),
+                open => format!("{} could not be cancelled in time", render::number(open, "open upload")),
             };
-            line(&format!("interrupted: open uploads were cancelled, SOURCE is untouched, {tags}"));
+            line(&format!("interrupted: {uploads}, SOURCE is untouched, {}", tags.words()));
             return caught.unwrap_or_else(|| error.status());
         }
         Err(error) => return fail(None, &error),

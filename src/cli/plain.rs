@@ -145,6 +145,6 @@ pub(super) fn words(event: &Event) -> Option<String> {
         Event::Tagged { repository, tag } => format!("tag {repository}:{tag} written"),
         Event::Verified { repository } => format!("{repository} verified"),
         Event::Warning { text } => format!("warning: {text}"),
-        Event::Started { .. } | Event::Moved { .. } | Event::Ended { .. } => return None,
+        Event::Started { .. } | Event::Moved { .. } | Event::Ended { .. } | Event::Tagging { .. } => return None,
     })
 }

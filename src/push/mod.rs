@@ -96,8 +96,24 @@ pub enum PushError {
     },
 }
 
+/// The failures, those with the same cause in one line.
 fn lines(failures: &[UploadError]) -> String {
-    failures.iter().map(|failure| format!("\n  {}", chain(failure))).collect()
+    let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+    for failure in failures {
+        let (cause, blob) = match failure {
+            UploadError::Registry { digest, source } => (chain(source), digest.short()),
+            UploadError::Read(error) => (chain(&**error), ""),
+        };
+        match lines.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, blobs)) => blobs.push(blob),
+            None => lines.push((cause, vec![blob])),
+        }
+    }
+    let line = |(cause, blobs): &(String, Vec<&str>)| match blobs.join(", ").as_str() {
+        "" => format!("\n  {cause}"),
+        blobs => format!("\n  {blobs}: {cause}"),
+    };
+    lines.iter().map(line).collect()
 }
 
 /// What became of one tag.
@@ -349,6 +365,15 @@ impl Run<'_> {
             self.put_child(destination, &root.digest).await?;
             outcome.manifests += 1;
         }
+        if root.subject.is_some() && (writes.root_by_digest || !writes.tags.is_empty()) {
+            tags::link(destination, root, &self.retry).await?;
+        }
+        for digest in self.image.referrers().iter().filter(|_| self.options.thorough && !destination.is_ecr) {
+            // SOURCE will go, so that a listing which an earlier push didn't come to write is written now or never.
+            if let Some(node) = self.image.node(digest).filter(|_| !writes.referrers.contains(digest)) {
+                tags::link(destination, &node.manifest, &self.retry).await?;
+            }
+        }
         for digest in &writes.referrers {
             let Some(node) = self.image.node(digest) else { continue };
             tags::put_referrer(destination, &node.manifest, &self.retry).await?;
@@ -370,6 +395,8 @@ impl Run<'_> {
     async fn put_tag(&self, destination: &Destination, at: usize, outcome: &mut Outcome) -> Result<(), PushError> {
         let target = &destination.target;
         let tag = &target.tags[at];
+        let (repository, name) = (target.repository.clone(), tag.to_string());
+        self.reporter.report(&Event::Tagging { repository, tag: name });
         let wrote = tags::put_tag(destination, tag, &self.image.root().manifest, &self.retry).await?;
         outcome.tags[at] = if wrote { TagOutcome::Written } else { TagOutcome::AlreadyThere };
         if wrote {

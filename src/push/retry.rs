@@ -57,7 +57,7 @@ impl Retry {
             };
             failed += 1;
             if !error.is_transient() || !self.pause(what, &error, failed).await {
-                return Err(error);
+                return Err(error.after(failed));
             }
         }
     }

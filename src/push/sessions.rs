@@ -73,12 +73,13 @@ impl Sessions {
         }
     }
 
-    /// Cancels all sessions: those that are open, and those that are being opened right now.
-    pub async fn cancel_all(&self) {
+    /// Cancels all sessions: those that are open, and those that are being opened right now; gives how many the registry
+    /// didn't confirm to have closed.
+    pub async fn cancel_all(&self) -> usize {
         self.opening.close();
         let _ = tokio::time::timeout(CANCEL_BOUND / 2, self.opening.wait()).await;
         let open = std::mem::take(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner).open);
-        cancel(open.into_values().collect()).await;
+        self.opening.len() + cancel(open.into_values().collect()).await
     }
 
     fn take(&self, key: Key) -> Option<Open> {
@@ -86,8 +87,11 @@ impl Sessions {
     }
 }
 
-async fn cancel(open: Vec<Open>) {
-    let cancelling = open.iter().map(|open| open.registry.cancel(&open.session, &open.repository));
-    // A registry that doesn't answer forgets the session by itself in the end; the first error is not hidden by this one.
-    let _ = tokio::time::timeout(CANCEL_BOUND, futures_util::future::join_all(cancelling)).await;
+/// Cancels sessions, and gives how many the registry didn't confirm to have closed: it forgets these by itself in the end.
+async fn cancel(open: Vec<Open>) -> usize {
+    let cancelling = open.iter().map(async |open| {
+        let answer = tokio::time::timeout(CANCEL_BOUND, open.registry.cancel(&open.session, &open.repository)).await;
+        usize::from(!matches!(answer, Ok(Ok(()))))
+    });
+    futures_util::future::join_all(cancelling).await.into_iter().sum()
 }

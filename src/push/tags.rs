@@ -108,25 +108,34 @@ pub(super) async fn read_back(
     })
 }
 
-/// Writes a referrer, and sees that it can be found from its subject: through the registry's referrers API, or through
-/// the tag that stands in for it.
+/// Writes a referrer, and sees that it can be found from its subject.
 pub(super) async fn put_referrer(
     destination: &Destination,
     referrer: &Manifest,
     retry: &Retry,
 ) -> Result<(), RegistryError> {
     let repository = &destination.target.repository.name;
+    let stored = retry
+        .run(&format!("referrer {}", referrer.digest.short()), async || {
+            destination.registry.put_manifest(repository, referrer.digest.as_str(), referrer).await
+        })
+        .await?;
+    if stored.subject { Ok(()) } else { link(destination, referrer, retry).await }
+}
+
+/// Sees that a referrer which is there can be found from its subject: through the registry's referrers API, or through the
+/// tag that stands in for it.
+///
+/// For when the answer to its PUT had no `OCI-Subject`: the registry didn't link it, or is ECR, of which that isn't known.
+pub(super) async fn link(destination: &Destination, referrer: &Manifest, retry: &Retry) -> Result<(), RegistryError> {
+    let Some(subject) = &referrer.subject else { return Ok(()) };
+    let repository = &destination.target.repository.name;
     let registry = &destination.registry;
     let what = format!("referrer {}", referrer.digest.short());
-    let stored =
-        retry.run(&what, async || registry.put_manifest(repository, referrer.digest.as_str(), referrer).await).await?;
-    let Some(subject) = referrer.subject.as_ref().filter(|_| !stored.subject) else { return Ok(()) };
-    let subject = &subject.digest;
-    // No `OCI-Subject` in the answer says that the registry didn't link it, or that it is ECR, of which that isn't known.
-    if retry.run(&what, async || registry.referrers(repository, subject).await).await?.is_some() {
+    if retry.run(&what, async || registry.referrers(repository, &subject.digest).await).await?.is_some() {
         return Ok(());
     }
-    let tag = subject.referrers_tag();
+    let tag = subject.digest.referrers_tag();
     let known = retry.run(&what, async || registry.get_manifest(repository, &tag).await).await?;
     let Some(index) = listing(known.map(|known| known.bytes).as_ref(), referrer) else { return Ok(()) };
     retry.run(&what, async || registry.put_index(repository, &tag, index.clone()).await).await?;

@@ -80,7 +80,9 @@ impl Uploader<'_> {
             if !goes_on {
                 let digest = || blob.digest.clone();
                 let lost = transient.into_iter();
-                results.extend(lost.map(|(t, source)| (t, Err(UploadError::Registry { digest: digest(), source }))));
+                results.extend(lost.map(|(target, source)| {
+                    (target, Err(UploadError::Registry { digest: digest(), source: source.after(failed) }))
+                }));
                 return results;
             }
             pending = transient.into_iter().map(|(target, _)| target).collect();

@@ -63,7 +63,7 @@ pub(super) async fn fetch(
     }
     // A HEAD is challenged for `pull` only; the push would have to ask again at its first POST.
     let scope = format!("repository:{repository}:pull,push");
-    let request = if let Credentials::Identity(token) = credentials {
+    let request = if let Credentials::Identity { token, .. } = credentials {
         let mut form = Url::parse("form:").map_err(|_| insecure(shown.clone()))?;
         form.query_pairs_mut()
             .append_pair("grant_type", "refresh_token")
@@ -103,7 +103,7 @@ pub(super) async fn fetch(
 
 /// The `Basic` header for a name and a password.
 pub(super) fn basic(credentials: &Credentials) -> Option<HeaderValue> {
-    let Credentials::Basic { username, password } = credentials else { return None };
+    let Credentials::Basic { username, password, .. } = credentials else { return None };
     let text = STANDARD.encode(format!("{username}:{}", password.expose_secret()));
     sensitive(&format!("Basic {text}"))
 }

@@ -96,17 +96,25 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// What it means.
     pub meaning: Meaning,
-    /// Whether it is ECR's.
+    /// Who answered.
+    pub asked: Asked,
+}
+
+/// The registry that was asked, for what can be said about its answers.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Its host, which may be reached under another name.
+    pub host: Host,
+    /// Whether it is ECR.
     pub ecr: bool,
-    /// The registry's host, which may be reached under another name.
-    pub host: String,
+    /// Whose credentials it was shown, and where they come from; nothing for ECR's token.
+    pub shown: Option<String>,
 }
 
 impl Answer {
     /// Reads an answer; `headers` gives a header's value by its lower-case name.
     pub fn read(
-        ecr: bool,
-        host: &Host,
+        asked: Asked,
         method: &'static str,
         url: String,
         status: u16,
@@ -131,8 +139,7 @@ impl Answer {
             message,
             request_id: headers("x-amzn-requestid").or_else(|| headers("x-request-id")),
             // The form with a date is nobody's: registries say seconds.
-            ecr,
-            host: host.to_string(),
+            asked,
             retry_after: headers("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
         }
     }
@@ -250,6 +257,14 @@ pub enum RegistryError {
         /// The bound.
         seconds: u64,
     },
+    /// Something transient failed as often as it may.
+    #[error("{last} (tried {attempts} times)")]
+    Persistent {
+        /// How often it was tried.
+        attempts: u32,
+        /// The last failure.
+        last: Box<RegistryError>,
+    },
     /// The registry's answer makes no sense.
     #[error("{method} {url}: {oddity}")]
     Odd {
@@ -277,8 +292,14 @@ impl RegistryError {
             // A certificate doesn't become trusted by waiting, nor a server another one.
             Self::Unreachable { network, .. } => !matches!(network, Network::Tls | Network::NotTls),
             Self::Stalled { .. } => true,
-            Self::Odd { .. } | Self::Auth(_) | Self::Client(_) => false,
+            Self::Persistent { .. } | Self::Odd { .. } | Self::Auth(_) | Self::Client(_) => false,
         }
+    }
+
+    /// The same failure, noted as the last of several.
+    #[must_use]
+    pub fn after(self, attempts: u32) -> Self {
+        if attempts > 1 { Self::Persistent { attempts, last: Box::new(self) } } else { self }
     }
 
     /// What a registry's answer means, if there was one.
@@ -286,6 +307,7 @@ impl RegistryError {
     pub fn meaning(&self) -> Option<Meaning> {
         match self {
             Self::Answered(answer) => Some(answer.meaning),
+            Self::Persistent { last, .. } => last.meaning(),
             _ => None,
         }
     }
@@ -305,8 +327,8 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        let host = Host::parse("h.example").unwrap();
-        Answer::read(false, &host, "PUT", "https://h.example/v2/".to_owned(), status, body.as_bytes(), |_| None)
+        let asked = Asked { host: Host::parse("h.example").unwrap(), ecr: false, shown: None };
+        Answer::read(asked, "PUT", "https://h.example/v2/".to_owned(), status, body.as_bytes(), |_| None)
     }
 
     #[test]

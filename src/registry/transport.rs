@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::bearer::{self, Challenge};
-use super::failure::{Answer, Meaning, Network, Oddity, RegistryError};
+use super::failure::{Answer, Asked, Meaning, Network, Oddity, RegistryError};
 use crate::auth::{AuthError, Credentials};
 use crate::cause::Cause;
 use crate::oci::reference::Host;
@@ -108,16 +108,20 @@ impl Transport {
         settings: &TransportSettings,
     ) -> Result<Self, RegistryError> {
         let client_error = |error: reqwest::Error| RegistryError::Client(Cause::new(error));
-        let client = Client::builder()
+        let reached = settings.endpoint.as_ref().and_then(|url| Host::parse(url.host_str()?).ok());
+        let mut client = Client::builder()
             .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
             // HTTP/2 halves the upload rate and shares one window between all blobs.
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .tls_certs_only(settings.trust.certificates().map_err(client_error)?)
             .connect_timeout(settings.connect_timeout)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(client_error)?;
+            .tcp_nodelay(true);
+        // No proxy leads back to this machine; Go's clients leave it out in the same way.
+        if reached.as_ref().unwrap_or(host).is_loopback() {
+            client = client.no_proxy();
+        }
+        let client = client.build().map_err(client_error)?;
         let parse = |text: String| Url::parse(&text).map_err(|error| RegistryError::Client(Cause::new(error)));
         let https = parse(format!("https://{host}/"))?;
         let http = parse(format!("http://{host}/"))?;
@@ -199,15 +203,7 @@ impl Transport {
     /// What an answer that isn't success says.
     pub(super) fn answer(&self, method: &Method, reply: &Reply) -> Answer {
         let header = |name: &str| reply.headers.get(name)?.to_str().ok().map(str::to_owned);
-        Answer::read(
-            self.is_ecr(),
-            &self.host,
-            name(method),
-            redacted(&reply.url),
-            reply.status.as_u16(),
-            &reply.body,
-            header,
-        )
+        Answer::read(self.asked(), name(method), redacted(&reply.url), reply.status.as_u16(), &reply.body, header)
     }
 
     /// The URL in a `Location`, and never one that would carry bytes in the clear to somebody else.
@@ -247,6 +243,15 @@ impl Transport {
         }
     }
 
+    fn asked(&self) -> Asked {
+        let shown = match &self.credentials {
+            Credentials::Basic { username, file, .. } => Some(format!("{username:?} in {}", file.display())),
+            Credentials::Identity { file, .. } => Some(format!("a token in {}", file.display())),
+            Credentials::Ecr(_) | Credentials::Anonymous => None,
+        };
+        Asked { host: self.host.clone(), ecr: self.is_ecr(), shown }
+    }
+
     pub(super) fn is_ecr(&self) -> bool {
         matches!(self.credentials, Credentials::Ecr(_))
     }
@@ -258,7 +263,7 @@ impl Transport {
         match &self.credentials {
             Credentials::Ecr(token) => Ok(Shown::Ecr(token.get().await.map_err(AuthError::from)?)),
             Credentials::Basic { .. } => Ok(bearer::basic(&self.credentials).map_or(Shown::Nothing, Shown::Fixed)),
-            Credentials::Identity(_) | Credentials::Anonymous => Ok(Shown::Nothing),
+            Credentials::Identity { .. } | Credentials::Anonymous => Ok(Shown::Nothing),
         }
     }
 
@@ -329,6 +334,11 @@ impl Transport {
                     return other;
                 }
             }
+        }
+        if let Some(RegistryError::Unreachable { url, .. }) = &mut first_failure
+            && self.candidates.len() > 1
+        {
+            url.push_str(" (and the same with http)");
         }
         Err(first_failure.unwrap_or(RegistryError::Odd {
             method: name(&call.method),
