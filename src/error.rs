@@ -378,6 +378,7 @@ fn cleanup_hint(error: &CleanupError) -> String {
         CleanupError::Layout(_)
         | CleanupError::NameMoved { .. }
         | CleanupError::Unclear { .. }
+        | CleanupError::Locked { .. }
         | CleanupError::Busy { .. } => "look at the layout before you remove it",
     };
     format!("the image was pushed; {what}")

@@ -1,17 +1,17 @@
-//! The main job from end to end: source → image → plan → push → report → clean-up.
+//! The main job from end to end: source → image → plan → push → report, and then clean-up.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{AuthError, AuthSettings, Credentials};
 use crate::aws::token::AwsSettings;
-use crate::cleanup;
 use crate::cleanup::layout::Removal;
+use crate::cleanup::{self, CleanupError};
 use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
@@ -128,13 +128,20 @@ struct Reached {
 /// What is known of each host: how it is reached, or why there are no credentials for it.
 type Registries = HashMap<Host, Result<Reached, Arc<AuthError>>>;
 
-/// Runs the job.
+/// A push that is over, with what clean-up needs.
+pub struct Pushed {
+    /// What became of it.
+    pub report: Report,
+    read: Read,
+}
+
+/// Pushes the image.
 ///
 /// Cancelling `cancel` stops it at once: open uploads are cancelled, SOURCE stays as it is.
 ///
 /// # Errors
 /// When nothing was written anywhere; what failed for single destinations is in the report.
-pub async fn run(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &CancellationToken) -> Result<Report, Error> {
+pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &CancellationToken) -> Result<Pushed, Error> {
     let targets = targets(&job.destinations, &job.tags);
     let reached = tokio::select! {
         reached = both(job, &targets) => reached,
@@ -158,16 +165,39 @@ pub async fn run(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &CancellationT
             return Err(Error::Interrupted { open: sessions.cancel_all().await });
         }
     };
-    let mut report = Report {
+    let report = Report {
         digest: root.digest.clone(),
         media_type: root.media_type.clone(),
         size: read.image.size(),
         destinations,
-        cleanup: Cleanup::NotAsked,
+        cleanup: if job.options.cleanup { Cleanup::NotDone } else { Cleanup::NotAsked },
     };
-    if job.options.cleanup {
-        report.cleanup = clean(report.status() == 0, read, cancel).await?;
+    Ok(Pushed { report, read })
+}
+
+/// Removes the image from SOURCE after a push, if that was asked for and every destination has it.
+///
+/// # Errors
+/// When `cancel` is cancelled before anything was removed; what else fails is in the report.
+pub async fn clean(job: &Job, pushed: Pushed, cancel: &CancellationToken) -> Result<Report, Error> {
+    let Pushed { mut report, read } = pushed;
+    if !job.options.cleanup || report.status() != 0 {
+        return Ok(report);
     }
+    if cancel.is_cancelled() {
+        return Err(Error::Interrupted { open: 0 });
+    }
+    let removal = Removal::of(&read.image, &read.chosen);
+    let (stopped, patience) = (cancel.clone(), job.options.timeout);
+    let cleaning = tokio::task::spawn_blocking(move || {
+        let since = Instant::now();
+        cleanup::layout::clean(read.layout.folder(), &removal, || stopped.is_cancelled() || since.elapsed() > patience)
+    });
+    report.cleanup = match cleaning.await.map_err(Error::Task)? {
+        Ok(cleaned) => Cleanup::Done(cleaned),
+        Err(CleanupError::Locked { .. }) if cancel.is_cancelled() => return Err(Error::Interrupted { open: 0 }),
+        Err(error) => Cleanup::Failed(Error::Cleanup(error)),
+    };
     Ok(report)
 }
 
@@ -352,23 +382,6 @@ fn unreached(target: &Target, error: &Arc<AuthError>) -> DestinationReport {
         referrers: Vec::new(),
         error: Some(Error::Auth(error.clone())),
     }
-}
-
-/// Removes the image from SOURCE, unless a destination failed or the user stopped the run before.
-async fn clean(verified: bool, read: Read, cancel: &CancellationToken) -> Result<Cleanup, Error> {
-    if !verified {
-        return Ok(Cleanup::NotDone);
-    }
-    if cancel.is_cancelled() {
-        return Err(Error::Interrupted { open: 0 });
-    }
-    let Read { layout, chosen, image } = read;
-    let removal = Removal::of(&image, &chosen);
-    let cleaned = tokio::task::spawn_blocking(move || cleanup::layout::clean(layout.folder(), &removal)).await;
-    Ok(match cleaned.map_err(Error::Task)? {
-        Ok(cleaned) => Cleanup::Done(cleaned),
-        Err(error) => Cleanup::Failed(Error::Cleanup(error)),
-    })
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@
 //! removed. Builders take no lock, so the index is read again right before everything that can't be undone.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -25,6 +26,9 @@ const ASIDE: &str = ".index.json.ecr-push";
 
 /// How often a builder may change the index under our hands.
 const ROUNDS: usize = 20;
+
+/// How often a lock that somebody else has is asked for.
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// What is to be removed from a layout.
 #[derive(Debug)]
@@ -58,11 +62,11 @@ impl Removal {
 
 /// Removes an image from the layout in `folder`.
 ///
-/// Blocks, and waits for another ecr-push that cleans the same layout.
+/// Blocks, and waits for another ecr-push that cleans the same layout until `stop` says that it's enough.
 ///
 /// # Errors
 /// When it can't be removed, or not wholly; everything named then is still there, and what isn't was removed.
-pub fn clean(folder: &Folder, removal: &Removal) -> Result<Cleaned, CleanupError> {
+pub fn clean(folder: &Folder, removal: &Removal, stop: impl Fn() -> bool) -> Result<Cleaned, CleanupError> {
     let root = folder.root();
     let kept = |what| move |source| CleanupError::Kept { path: root.to_owned(), what, source };
     if !removal.withheld.is_empty() {
@@ -74,7 +78,15 @@ pub fn clean(folder: &Folder, removal: &Removal) -> Result<Cleaned, CleanupError
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Cleaned::default()),
         Err(error) => return Err(kept("it can't be opened")(error)),
     };
-    lock.lock().map_err(kept("it can't be locked"))?;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if stop() => return Err(CleanupError::Locked { path: root.to_owned() }),
+            // Asked again and again rather than waited for: a signal has to end this.
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+            Err(TryLockError::Error(error)) => return Err(kept("it can't be locked")(error)),
+        }
+    }
     if !is_same_folder(&lock, root) {
         // Whoever held the lock before took the folder away: nothing is left to do.
         return Ok(Cleaned::default());
@@ -111,7 +123,7 @@ fn drop_entries(root: &Path, removal: &Removal) -> Result<(Vec<String>, Index), 
     let kept = |what| move |source| CleanupError::Kept { path: root.to_owned(), what, source };
     let aside = root.join(ASIDE);
     for _ in 0..ROUNDS {
-        let bytes = read_file(root, "index.json")?;
+        let bytes = read_file(root, "index.json", false)?;
         let entries = parse_index(root, &bytes)?;
         let going = going(root, &entries, removal)?;
         let pick = |gone: bool| entries.iter().zip(&going).filter(move |(_, going)| **going == gone).map(|(e, _)| e);
@@ -120,7 +132,7 @@ fn drop_entries(root: &Path, removal: &Removal) -> Result<(Vec<String>, Index), 
         if going.contains(&true) {
             let replacement = without(&bytes, &going);
             write_aside(&aside, root, &replacement).map_err(kept("a new index.json can't be written"))?;
-            if read_file(root, "index.json")? != bytes {
+            if read_file(root, "index.json", false)? != bytes {
                 continue;
             }
             fs::rename(&aside, root.join("index.json")).map_err(kept("the new index.json can't take its place"))?;
@@ -128,7 +140,7 @@ fn drop_entries(root: &Path, removal: &Removal) -> Result<(Vec<String>, Index), 
             File::open(root).and_then(|folder| folder.sync_all()).map_err(kept("it can't be synced"))?;
         }
         // Once more, since a builder may have added an image that shares blobs with this one.
-        let entries = parse_index(root, &read_file(root, "index.json")?)?;
+        let entries = parse_index(root, &read_file(root, "index.json", false)?)?;
         return Ok((names, (entries, lists)));
     }
     let _ = fs::remove_file(&aside);
@@ -169,7 +181,12 @@ fn without(bytes: &[u8], going: &[bool]) -> Vec<u8> {
 /// Writes the new index beside the old one, with its owner and rights, and sees it on disk.
 fn write_aside(aside: &Path, root: &Path, bytes: &[u8]) -> io::Result<()> {
     let like = fs::metadata(root.join("index.json"))?;
-    let mut file = File::create(aside)?;
+    // What a crash left, or what somebody put there: a symbolic link is removed and never followed.
+    match fs::remove_file(aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(aside)?;
     file.set_permissions(like.permissions())?;
     // Only root may give files away; everybody else owns both already, or can't help it.
     let _ = std::os::unix::fs::fchown(&file, Some(like.uid()), Some(like.gid()));
@@ -246,7 +263,6 @@ fn remove_blob(folder: &Folder, digest: &Digest, cleaned: &mut Cleaned, left: &m
 
 /// Removes the folder if nothing but a layout's skeleton is in it; says whether it went.
 fn remove_folder(root: &Path) -> io::Result<bool> {
-    let _ = fs::remove_file(root.join(ASIDE));
     if !is_skeleton(root)? {
         return Ok(false);
     }
@@ -259,22 +275,26 @@ fn remove_folder(root: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
         Err(error) => return Err(error),
     }
-    if !is_skeleton(&aside)? {
-        // A builder was quicker by a hair.
+    // A builder may have been quicker by a hair, and a folder in it may be a mount point: then all goes back.
+    let removed = is_skeleton(&aside).and_then(|empty| if empty { dissolve(&aside).map(|()| true) } else { Ok(false) });
+    if !matches!(removed, Ok(true)) {
         fs::rename(&aside, root)?;
-        return Ok(false);
     }
+    removed
+}
+
+/// Removes a skeleton, its files last.
+fn dissolve(root: &Path) -> io::Result<()> {
     for algorithm in Algorithm::ALL {
-        remove_empty(&aside.join("blobs").join(algorithm.name()))?;
+        remove_empty(&root.join("blobs").join(algorithm.name()))?;
     }
     for folder in ["blobs", "ingest"] {
-        remove_empty(&aside.join(folder))?;
+        remove_empty(&root.join(folder))?;
     }
     for file in ["oci-layout", "index.json"] {
-        fs::remove_file(aside.join(file))?;
+        fs::remove_file(root.join(file))?;
     }
-    fs::remove_dir(&aside)?;
-    Ok(true)
+    fs::remove_dir(root)
 }
 
 fn remove_empty(folder: &Path) -> io::Result<()> {
@@ -293,7 +313,7 @@ fn is_skeleton(root: &Path) -> io::Result<bool> {
         let expected = match entry.file_name().to_str() {
             Some("oci-layout") => kind.is_file(),
             Some("index.json") => {
-                let entries = read_file(root, "index.json").and_then(|bytes| parse_index(root, &bytes));
+                let entries = read_file(root, "index.json", false).and_then(|bytes| parse_index(root, &bytes));
                 kind.is_file() && entries.is_ok_and(|entries| entries.is_empty())
             }
             // containerd's content store, which buildx writes through, leaves this one.

@@ -69,6 +69,12 @@ pub enum CleanupError {
         #[source]
         defect: Box<Defect>,
     },
+    /// Another ecr-push cleans the same layout, and doesn't come to its end.
+    #[error("{path} is kept: another process has locked it")]
+    Locked {
+        /// The layout.
+        path: PathBuf,
+    },
     /// Somebody writes to the index all the time.
     #[error("{path} is kept: somebody else keeps writing to its index.json")]
     Busy {

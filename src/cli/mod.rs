@@ -163,7 +163,14 @@ async fn push(settings: &Settings, source: &OsString) -> u8 {
     let cancel = CancellationToken::new();
     let caught = Arc::new(Mutex::new(None));
     let signals = tokio::spawn(watch(cancel.clone(), caught.clone()));
-    let outcome = job::run(&settings.job, &reporter, &cancel).await;
+    let outcome = match job::push(&settings.job, &reporter, &cancel).await {
+        Ok(pushed) => match write_digests(settings, &pushed.report) {
+            // Whoever asked for the file needs it before SOURCE is gone.
+            Some(status) => Err(Stop::Said(status)),
+            None => job::clean(&settings.job, pushed, &cancel).await.map_err(Stop::Failed),
+        },
+        Err(error) => Err(Stop::Failed(error)),
+    };
     signals.abort();
     let caught = *caught.lock().unwrap_or_else(PoisonError::into_inner);
     let tags = shown.tags.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -171,7 +178,8 @@ async fn push(settings: &Settings, source: &OsString) -> u8 {
     drop((shown, reporter));
     let report = match outcome {
         Ok(report) => report,
-        Err(error @ Error::Interrupted { open }) => {
+        Err(Stop::Said(status)) => return status,
+        Err(Stop::Failed(error @ Error::Interrupted { open })) => {
             let uploads = match open {
                 0 => "open uploads were cancelled".to_owned(),
                 open => format!("{} could not be cancelled in time", render::number(open, "open upload")),
@@ -179,7 +187,7 @@ async fn push(settings: &Settings, source: &OsString) -> u8 {
             line(&format!("interrupted: {uploads}, SOURCE is untouched, {}", tags.words()));
             return caught.unwrap_or_else(|| error.status());
         }
-        Err(error) => return fail(None, &error),
+        Err(Stop::Failed(error)) => return fail(None, &error),
     };
     finish(settings, source, &report)
 }
@@ -209,25 +217,51 @@ fn finish(settings: &Settings, source: &OsString, report: &Report) -> u8 {
         Output::Text => lines.clone(),
         Output::Json => format!("{:#}\n", json::document(&source.to_string_lossy(), report)),
     };
-    // Whoever closed standard output doesn't want it.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    let status = report.status();
-    if let Some(path) = settings.digest_file.as_deref().filter(|_| matches!(status, 0 | 7 | 9))
-        && let Err(error) = write_whole(path, &lines)
-    {
-        line(&format!("error: --digest-file: {} can't be written: {error}", path.display()));
-        return if status == 0 { USAGE } else { status };
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        line(&format!("error: standard output can't be written: {error}; it was to get"));
+        line(lines.trim_end());
+        return report.status().max(USAGE);
     }
-    status
+    report.status()
 }
 
-/// Writes a file that is either there wholly or not at all.
+/// Why there is no report to print.
+enum Stop {
+    /// The push failed.
+    Failed(Error),
+    /// Something else failed, and was said.
+    Said(u8),
+}
+
+/// Writes the digest file of a push that succeeded; gives the exit status if that fails.
+fn write_digests(settings: &Settings, report: &Report) -> Option<u8> {
+    let path = settings.digest_file.as_deref().filter(|_| report.status() == 0)?;
+    let lines: String = report.lines().map(|text| text + "\n").collect();
+    let error = write_whole(path, &lines).err()?;
+    line(&format!("error: --digest-file: {} can't be written: {error}", path.display()));
+    line("  next: the image was pushed, and SOURCE was kept; name a file that can be written, and push again");
+    Some(USAGE)
+}
+
+/// Writes a file that is either there wholly or not at all; what is no regular file, a device or a pipe, is written to.
 fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::fs;
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => {
+            return fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes());
+        }
+        _ => {}
+    }
+    // A symbolic link stays one.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}", std::process::id()));
-    let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));
+    aside.push(format!(".ecr-push-{}", std::process::id()));
+    let mut file = fs::File::create_new(&aside)?;
+    let written =
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
-        let _ = std::fs::remove_file(&aside);
+        let _ = fs::remove_file(&aside);
     }
     written
 }

@@ -52,12 +52,15 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
             lines.push("clean-up: SOURCE is kept, since not every destination has the image".to_owned());
         }
         Cleanup::Done(cleaned) => {
-            let folder = if cleaned.folder { ", and the folder" } else { "" };
-            lines.push(format!(
-                "clean-up: {} removed{folder}; {} freed",
-                number(cleaned.blobs, "blob"),
-                size(cleaned.freed)
-            ));
+            let names = match cleaned.names.as_slice() {
+                [] => String::new(),
+                names => {
+                    format!("{} gone, ", names.iter().map(|name| format!(":{name}")).collect::<Vec<_>>().join(" "))
+                }
+            };
+            let folder = if cleaned.folder { " and the folder" } else { "" };
+            let (blobs, freed) = (number(cleaned.blobs, "blob"), size(cleaned.freed));
+            lines.push(format!("clean-up: {names}{blobs}{folder} removed; {freed} freed"));
         }
     }
     lines

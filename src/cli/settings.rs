@@ -52,7 +52,7 @@ pub(super) enum SettingsError {
         host: Host,
     },
     /// The digest file could never be written.
-    #[error("--digest-file: {path} is in a folder that does not exist")]
+    #[error("--digest-file: {path} is a folder, or in one that does not exist")]
     DigestFile {
         /// The file.
         path: PathBuf,
@@ -104,7 +104,7 @@ impl Settings {
         })?;
         let profiles = per_host("--profile", &args.profiles, &hosts, |value| Ok(value.to_owned()))?;
         if let Some(path) = &args.digest_file
-            && !path.parent().is_none_or(|parent| parent.as_os_str().is_empty() || parent.is_dir())
+            && (path.is_dir() || !path.parent().is_none_or(|parent| parent.as_os_str().is_empty() || parent.is_dir()))
         {
             return Err(SettingsError::DigestFile { path: path.clone() });
         }

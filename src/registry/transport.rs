@@ -309,19 +309,28 @@ impl Transport {
         Err(RegistryError::Odd { method: name(&call.method), url: redacted(&call.url), oddity: Oddity::Redirects })
     }
 
+    /// The URL as it is asked for once it is known how the registry is reached; none as long as that is to be found out.
+    fn settled(&self, url: &Url) -> Option<Url> {
+        let mut url = url.clone();
+        let ours = self.candidates.iter().any(|candidate| candidate.origin() == url.origin());
+        if ours {
+            let _ = url.set_scheme(self.origin.get()?.scheme());
+        }
+        Some(url)
+    }
+
     async fn once(&self, call: &Call<'_>, url: &Url, header: Option<&HeaderValue>) -> Result<Reply, RegistryError> {
-        if self.origin.get().is_some() || !self.is_own(url) {
-            return self.exchange(call, url, header).await;
+        if let Some(url) = self.settled(url) {
+            return self.exchange(call, &url, header).await;
         }
         // The first request finds out which candidate connects, and all others wait for it: a loopback registry is tried
         // with https and then with http, and that costs no request of its own.
         let probing = self.probing.lock().await;
-        let mut url = url.clone();
-        if let Some(origin) = self.origin.get() {
+        if let Some(url) = self.settled(url) {
             drop(probing);
-            let _ = url.set_scheme(origin.scheme());
             return self.exchange(call, &url, header).await;
         }
+        let mut url = url.clone();
         let mut first_failure = None;
         for candidate in &self.candidates {
             let _ = url.set_scheme(candidate.scheme());

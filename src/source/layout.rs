@@ -181,11 +181,11 @@ impl Layout {
             return Err(LayoutError::NotAFolder { path: path.to_owned() });
         }
         let folder = Folder::new(path, follow_symlinks).map_err(unreadable)?;
-        let marker: Marker = parse(path, "oci-layout", &read_file(path, "oci-layout")?)?;
+        let marker: Marker = parse(path, "oci-layout", &read_file(path, "oci-layout", follow_symlinks)?)?;
         if marker.image_layout_version != VERSION {
             return Err(LayoutError::Version { path: path.to_owned(), found: marker.image_layout_version });
         }
-        let entries = parse_index(path, &read_file(path, "index.json")?)?;
+        let entries = parse_index(path, &read_file(path, "index.json", follow_symlinks)?)?;
         let mut layout = Self { folder, path: path.to_owned(), entries, subjects: HashMap::new() };
         layout.subjects = layout.find_subjects();
         Ok(layout)
@@ -345,21 +345,26 @@ pub fn parse_index(path: &Path, bytes: &[u8]) -> Result<Vec<Descriptor>, LayoutE
 /// Reads `oci-layout` or `index.json`.
 ///
 /// # Errors
-/// When it isn't there, isn't a file or is too large.
-pub fn read_file(folder: &Path, name: &'static str) -> Result<Vec<u8>, LayoutError> {
+/// When it isn't there, isn't a file, is too large, or is a symbolic link out of the layout and `follow_symlinks` doesn't
+/// allow that.
+pub fn read_file(folder: &Path, name: &'static str, follow_symlinks: bool) -> Result<Vec<u8>, LayoutError> {
     let path = folder.join(name);
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => LayoutError::NoLayout { path: folder.to_owned(), missing: name },
         _ => LayoutError::Unreadable { path: path.clone(), source },
     };
-    let metadata = fs::metadata(&path).map_err(failed)?;
+    let target = fs::canonicalize(&path).map_err(failed)?;
+    if !follow_symlinks && !target.starts_with(fs::canonicalize(folder).map_err(failed)?) {
+        return Err(failed(io::Error::other("it is a symbolic link that leads out of the layout")));
+    }
+    let metadata = fs::metadata(&target).map_err(failed)?;
     if !metadata.is_file() {
         return Err(failed(io::Error::other("it is not a file")));
     }
     if metadata.len() > MAX_SIZE {
         return Err(LayoutError::IndexTooLarge { path, size: metadata.len() });
     }
-    fs::read(&path).map_err(failed)
+    fs::read(&target).map_err(failed)
 }
 
 fn parse<T: serde::de::DeserializeOwned>(folder: &Path, name: &str, bytes: &[u8]) -> Result<T, LayoutError> {
