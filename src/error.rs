@@ -310,7 +310,8 @@ fn registry_hint(error: &RegistryError) -> Option<String> {
             Network::Closed if *ecr => Some(
                 "ECR closes connections when the repository or ecr:InitiateLayerUpload on it is missing".to_owned(),
             ),
-            Network::Connect | Network::Timeout => Some(
+            Network::Timeout => Some("--timeout SECONDS allows for a slower registry".to_owned()),
+            Network::Connect => Some(
                 "is the registry reachable from here (proxy, VPC endpoint `ecr.dkr`, --registry-endpoint)?".to_owned(),
             ),
             Network::Closed => None,

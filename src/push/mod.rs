@@ -301,7 +301,7 @@ impl Run<'_> {
         let Some(node) = self.image.node(digest) else { return Ok(()) };
         let repository = &destination.target.repository;
         self.retry
-            .run(&format!("manifest {}", digest.short()), async || {
+            .run(&format!("{repository}: manifest {}", digest.short()), async || {
                 destination.registry.put_manifest(&repository.name, digest.as_str(), &node.manifest).await
             })
             .await?;
@@ -324,7 +324,13 @@ impl Run<'_> {
                 let mut left = Vec::new();
                 for at in std::mem::take(&mut writes.tags) {
                     let tag = destination.target.tags[at].as_str();
-                    match self.retry.run(tag, async || tags::look(destination, tag, root).await).await {
+                    match self
+                        .retry
+                        .run(&format!("{}:{tag}", destination.target.repository), async || {
+                            tags::look(destination, tag, root).await
+                        })
+                        .await
+                    {
                         Ok(Look::Same) => outcome.tags[at] = TagOutcome::AlreadyThere,
                         Ok(_) => left.push(at),
                         Err(error) => {

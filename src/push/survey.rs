@@ -27,18 +27,19 @@ pub(super) async fn survey(
     retry: &Retry,
 ) -> Result<Survey, RegistryError> {
     let proof = destination.is_ecr || !options.thorough;
-    let repository = &destination.target.repository.name;
+    let whole = &destination.target.repository;
+    let repository = &whole.name;
     let root = &image.root().manifest;
     let mut references: Vec<String> = destination.target.tags.iter().map(|tag| tag.as_str().to_owned()).collect();
     if references.is_empty() {
         references.push(root.digest.to_string());
     }
     let looks = ask(&references, async |reference| {
-        retry.run(&format!("{repository}:{reference}"), async || look(destination, reference, root).await).await
+        retry.run(&format!("{whole}:{reference}"), async || look(destination, reference, root).await).await
     });
     let has_manifest = async |digest: &Digest| {
         retry
-            .run(&format!("manifest {}", digest.short()), async || {
+            .run(&format!("{whole}: manifest {}", digest.short()), async || {
                 Ok(destination.registry.head_manifest(repository, digest.as_str()).await?.is_some())
             })
             .await
@@ -79,7 +80,9 @@ pub(super) async fn survey(
     let blobs: Vec<&Digest> = blobs.into_iter().collect();
     let answers = ask(&blobs, async |digest| {
         retry
-            .run(&format!("blob {}", digest.short()), async || destination.registry.has_blob(repository, digest).await)
+            .run(&format!("{whole}: blob {}", digest.short()), async || {
+                destination.registry.has_blob(repository, digest).await
+            })
             .await
     })
     .await?;

@@ -92,8 +92,11 @@ pub(super) async fn read_back(
     let mut last = Look::Absent;
     for wait in LOOKS {
         tokio::time::sleep(wait).await;
-        last =
-            retry.run(&format!("reading back {reference}"), async || look(destination, reference, root).await).await?;
+        last = retry
+            .run(&format!("reading back {}:{reference}", destination.target.repository), async || {
+                look(destination, reference, root).await
+            })
+            .await?;
         if last == Look::Same {
             return Ok(());
         }
@@ -116,7 +119,7 @@ pub(super) async fn put_referrer(
 ) -> Result<(), RegistryError> {
     let repository = &destination.target.repository.name;
     let stored = retry
-        .run(&format!("referrer {}", referrer.digest.short()), async || {
+        .run(&format!("{}: referrer {}", destination.target.repository, referrer.digest.short()), async || {
             destination.registry.put_manifest(repository, referrer.digest.as_str(), referrer).await
         })
         .await?;
@@ -131,7 +134,7 @@ pub(super) async fn link(destination: &Destination, referrer: &Manifest, retry: 
     let Some(subject) = &referrer.subject else { return Ok(()) };
     let repository = &destination.target.repository.name;
     let registry = &destination.registry;
-    let what = format!("referrer {}", referrer.digest.short());
+    let what = format!("{}: referrer {}", destination.target.repository, referrer.digest.short());
     if retry.run(&what, async || registry.referrers(repository, &subject.digest).await).await?.is_some() {
         return Ok(());
     }

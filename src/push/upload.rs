@@ -72,10 +72,13 @@ impl Uploader<'_> {
             }
             failed += 1;
             // All of them wait together, so that the next attempt is one reading again.
-            let what = format!("blob {}", blob.digest.short());
             let goes_on = match transient.iter().max_by_key(|(_, error)| error.retry_after()) {
                 None => return results,
-                Some((_, error)) => self.retry.pause(&what, error, failed).await,
+                Some((target, error)) => {
+                    let repository = &self.destinations[*target].target.repository;
+                    let what = format!("{repository}: blob {}", blob.digest.short());
+                    self.retry.pause(&what, error, failed).await
+                }
             };
             if !goes_on {
                 let digest = || blob.digest.clone();
