@@ -89,7 +89,7 @@ fn log(verbose: u8) {
 
 /// What shows progress, and remembers what became of tags, to say so if the run is stopped.
 struct Shown {
-    inner: Option<Box<dyn Reporter>>,
+    inner: Mutex<Option<Box<dyn Reporter>>>,
     quiet: bool,
     tags: Mutex<Tags>,
 }
@@ -128,7 +128,7 @@ impl Reporter for Shown {
             _ => {}
         }
         drop(tags);
-        match &self.inner {
+        match &*self.inner.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(inner) => inner.report(event),
             None if !self.quiet && matches!(event, Event::Warning { .. }) => {
                 line(&plain::words(event).unwrap_or_default());
@@ -139,6 +139,12 @@ impl Reporter for Shown {
 }
 
 impl Shown {
+    /// Ends progress before anything else is printed. A connection that is being torn down may still hold a reporter, and
+    /// a bar that is drawn late would overwrite the error.
+    fn close(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     fn new(settings: &Settings) -> Self {
         let inner: Option<Box<dyn Reporter>> = match settings.progress {
             _ if settings.quiet => None,
@@ -150,7 +156,7 @@ impl Shown {
             Progress::Bar => Some(Box::new(Bars::new(settings.utf8))),
             Progress::Auto | Progress::Plain => Some(Box::new(Plain::new())),
         };
-        Self { inner, quiet: settings.quiet, tags: Mutex::default() }
+        Self { inner: Mutex::new(inner), quiet: settings.quiet, tags: Mutex::default() }
     }
 }
 
@@ -174,8 +180,7 @@ async fn push(settings: &Settings, source: &OsString) -> u8 {
     signals.abort();
     let caught = *caught.lock().unwrap_or_else(PoisonError::into_inner);
     let tags = shown.tags.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    // The bars go before anything else is printed.
-    drop((shown, reporter));
+    shown.close();
     let report = match outcome {
         Ok(report) => report,
         Err(Stop::Said(status)) => return status,

@@ -12,7 +12,7 @@ use super::digest::{Digest, DigestError};
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReferenceError {
     /// The first part is no host name: it has neither a dot nor a port and isn't `localhost`.
-    #[error("{text:?} names no registry: a destination is HOST/REPOSITORY[:TAG]")]
+    #[error("{text:?} does not name registry and repository: a destination is HOST/REPOSITORY[:TAG]")]
     NoHost {
         /// What was typed.
         text: String,
