@@ -1,5 +1,7 @@
 //! The integration tests: the real binary, its environment cleared, against real servers wherever there is one.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails; clippy allows it in test functions alone")]
+
 mod support;
 
 mod cleanup;

@@ -9,7 +9,6 @@ mod screen;
 
 use std::env;
 use std::error::Error;
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -163,7 +162,7 @@ impl<'a> Push<'a> {
             .env_clear()
             .envs(terminal)
             .envs([("AWS_ACCESS_KEY_ID", self.key.0), ("AWS_SECRET_ACCESS_KEY", self.key.1)])
-            .env("HOME", OsStr::new("/nonexistent"))
+            .env("HOME", "/nonexistent")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;

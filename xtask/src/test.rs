@@ -1,7 +1,6 @@
 //! `cargo xtask test`: everything that has to hold before a change lands, one step after the other.
 
 use std::env;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -31,6 +30,11 @@ impl Outcome {
     fn of(passed: bool) -> Self {
         if passed { Self::Passed } else { Self::Failed }
     }
+
+    /// What it comes to that these could not be done.
+    fn left_out(things: Vec<String>) -> Self {
+        if things.is_empty() { Self::Passed } else { Self::LeftOut(things) }
+    }
 }
 
 /// A step that ended.
@@ -58,7 +62,7 @@ pub(crate) fn run(root: &Path, target: &Path, install: bool, arguments: &[String
     let mut servers = Servers::default();
     test.step("tools", "what the tests run: docker-registry, skopeo, buildah, umoci, moto, musl-gcc", |test| {
         servers = servers::provide(test.target, test.install);
-        test.left_out_if_any(servers.missing.clone())
+        Outcome::left_out(servers.missing.clone())
     });
     test.step("fmt", "cargo fmt --all --check", |test| test.cargo(&["fmt", "--all", "--check"]));
     test.step("clippy", "cargo clippy --workspace --all-targets -- -D warnings", |test| {
@@ -91,22 +95,6 @@ impl Test<'_> {
         self.rows.push(Row { name, outcome, took: start.elapsed() });
     }
 
-    fn left_out_if_any(&self, things: Vec<String>) -> Outcome {
-        if things.is_empty() { Outcome::Passed } else { self.left_out(things) }
-    }
-
-    /// What leaving something out comes to.
-    fn left_out(&self, things: Vec<String>) -> Outcome {
-        if self.ci {
-            for thing in things {
-                eprintln!("   missing, and CI leaves nothing out: {thing}");
-            }
-            Outcome::Failed
-        } else {
-            Outcome::LeftOut(things)
-        }
-    }
-
     fn command(&self, arguments: &[&str]) -> Command {
         // The cargo that runs this, and not whichever comes first in PATH.
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -133,25 +121,18 @@ impl Test<'_> {
         if self.has("deny") {
             self.cargo(&["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])
         } else {
-            self.left_out(vec![format!("cargo-deny (`cargo {}`)", get.join(" "))])
+            Outcome::left_out(vec![format!("cargo-deny (`cargo {}`)", get.join(" "))])
         }
     }
 
     fn static_binary(&self, binary: &mut Option<PathBuf>) -> Outcome {
-        if env::consts::OS != "linux" {
-            return self.left_out(vec![format!("the static binary: it is for Linux, and this is {}", env::consts::OS)]);
-        }
         let target = format!("{}-unknown-linux-musl", env::consts::ARCH);
-        if servers::find(MUSL_GCC).is_none() {
-            return self
-                .left_out(vec![format!("the static binary: no {MUSL_GCC} (`sudo apt-get install musl-tools`)")]);
-        }
-        if !has_target(&target) && self.install {
+        if self.install && env::consts::OS == "linux" && !has_target(&target) {
             println!("   installing the target {target} with rustup");
             succeeds(Command::new("rustup").args(["target", "add", &target]));
         }
-        if !has_target(&target) {
-            return self.left_out(vec![format!("the static binary: no such target (`rustup target add {target}`)")]);
+        if let Some(lacking) = lacking_for(&target) {
+            return Outcome::left_out(vec![format!("the static binary: {lacking}")]);
         }
         let outcome = self.cargo(&["build", "--release", "--target", &target, "--bin", "ecr-push"]);
         if outcome == Outcome::Passed {
@@ -164,9 +145,9 @@ impl Test<'_> {
         // Those of the documentation first, so that the last lines are the summary of all others.
         let documentation = self.cargo(&["test", "--workspace", "--doc"]);
         let mut tests = if self.has("nextest") {
-            self.command(&["nextest", "run", "--workspace"])
+            self.command(&["nextest", "run", "--workspace", "--no-fail-fast"])
         } else {
-            self.command(&["test", "--workspace", "--lib", "--bins", "--tests"])
+            self.command(&["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"])
         };
         for (variable, path) in &servers.variables {
             match path {
@@ -187,30 +168,39 @@ impl Test<'_> {
 
     /// Sums up, and says whether everything passed.
     fn close(self) -> bool {
-        let mut table = String::new();
+        println!("== summary");
+        let mut left_out = Vec::new();
         for Row { name, outcome, took } in &self.rows {
             let word = match outcome {
                 Outcome::Passed => "passed",
                 Outcome::Failed => "FAILED",
-                Outcome::LeftOut(_) => "left out, all or in part",
+                Outcome::LeftOut(things) => {
+                    left_out.extend_from_slice(things);
+                    "left out, all or in part"
+                }
             };
-            let _ = writeln!(table, "   {name:<9} {:>7.1} s  {word}", took.as_secs_f64());
+            println!("   {name:<9} {:>7.1} s  {word}", took.as_secs_f64());
         }
-        print!("== summary\n{table}");
-        let left_out: Vec<&str> = self.rows.iter().filter_map(|row| left_out(&row.outcome)).flatten().collect();
+        let failed = self.rows.iter().any(|row| row.outcome == Outcome::Failed);
         if left_out.is_empty() {
             println!("   nothing was left out");
-        } else {
-            println!("   left out: {}", left_out.join("; "));
+            return !failed;
         }
-        self.rows.iter().all(|row| row.outcome != Outcome::Failed)
+        println!("   left out{}: {}", if self.ci { ", which CI may not" } else { "" }, left_out.join("; "));
+        !failed && !self.ci
     }
 }
 
-fn left_out(outcome: &Outcome) -> Option<impl Iterator<Item = &str>> {
-    match outcome {
-        Outcome::LeftOut(things) => Some(things.iter().map(String::as_str)),
-        Outcome::Passed | Outcome::Failed => None,
+/// What a static build lacks here, and how to get it.
+fn lacking_for(target: &str) -> Option<String> {
+    if env::consts::OS != "linux" {
+        Some(format!("it is for Linux, and this is {}", env::consts::OS))
+    } else if servers::find(MUSL_GCC).is_none() {
+        Some(format!("there is no {MUSL_GCC} (`sudo apt-get install musl-tools`)"))
+    } else if !has_target(target) {
+        Some(format!("the toolchain lacks {target} (`rustup target add {target}`)"))
+    } else {
+        None
     }
 }
 
