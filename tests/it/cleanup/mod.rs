@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use local_ecr::{Fault, FaultKind, LocalEcr};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::command::is_root;
 use crate::support::layout::digest;
@@ -281,4 +281,21 @@ fn a_blob_that_another_registry_has_lost_is_sent_again_before_clean_up() {
     let sent: Vec<_> =
         again.into_iter().filter(|entry| entry.method == "PUT").filter_map(|entry| entry.digest).collect();
     assert_eq!(sent, [lost]);
+}
+
+#[test]
+fn a_list_of_referrers_that_an_earlier_push_did_not_come_to_write_is_written_before_clean_up() {
+    let layout = Layout::fixture("good/referrers");
+    let ecr = start(builder().referrers_api(false));
+    let root = layout.root();
+    let list = root.replace(':', "-");
+    ecr.inject(Fault::on("PUT", format!("/manifests/{list}")).does(FaultKind::status(403)));
+    to_other(&layout, &ecr).run().exits(4);
+    assert_eq!(ecr.tags("app"), ["v1"]);
+    let referrers = layout.entries().len() - 1;
+    to_other(&layout, &ecr).args(["--cleanup"]).run().exits(0);
+    let written = ecr.tag("app", &list).expect("the image has a list");
+    let index: Value = serde_json::from_slice(&ecr.manifest("app", &written).unwrap()).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), referrers - 1, "one refers to the SBOM: {index}");
+    assert!(!layout.path().exists());
 }

@@ -1,8 +1,8 @@
 //! Docker's and podman's config files and credential helpers, in front of a registry that wants a password.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -56,11 +56,12 @@ impl Bench {
         let path = self.at_home(&format!("bin/docker-credential-{name}"));
         let log = self.helper_log();
         let script = format!("#!/bin/sh\nread -r server\necho \"$0 $* < $server\" >> {}\n{body}\n", log.display());
-        // Written aside and renamed: a file that another thread's child still has open for writing can't be run.
-        let aside = path.with_extension("new");
-        fs::write(&aside, script).expect("it can be written");
-        fs::set_permissions(&aside, PermissionsExt::from_mode(0o755)).expect("it is ours");
-        fs::rename(&aside, &path).expect("it is ours");
+        let text = path.with_extension("txt");
+        fs::write(&text, script).expect("it can be written");
+        // Copied by another process: a file that this one had open for writing can't be run while a child that another
+        // thread just forked still has it.
+        let copied = Command::new("install").args(["-m", "755"]).arg(text).arg(&path).status();
+        assert!(copied.expect("coreutils are there").success());
         let folders = format!("{}:/usr/bin:/bin", path.parent().expect("a file has a folder").display());
         Self { push: self.push.env("PATH", folders), ..self }
     }
