@@ -386,7 +386,15 @@ impl Transport {
 async fn read(ecr: bool, method: &'static str, mut response: Response, limit: usize) -> Result<Reply, RegistryError> {
     let (status, url, headers) = (response.status(), response.url().clone(), response.headers().clone());
     let mut body = BytesMut::new();
-    while let Some(piece) = response.chunk().await.map_err(|error| network(ecr, method, &url, error))? {
+    loop {
+        let piece = match response.chunk().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            // Only a GET is asked for its body. What a POST has to say stands in its headers, and a session that is known
+            // by them must not be forgotten.
+            Err(_) if method != "GET" => break,
+            Err(error) => return Err(network(ecr, method, &url, error)),
+        };
         if body.len() + piece.len() > limit {
             if status.is_success() {
                 return Err(RegistryError::Odd { method, url: redacted(&url), oddity: Oddity::Body });
