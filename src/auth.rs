@@ -207,8 +207,8 @@ mod tests {
 
     #[test]
     fn the_longest_key_wins() {
-        let auths: BTreeMap<String, ()> =
-            ["h.example", "h.example/team", "h.example/team/app/x"].map(|key| (key.to_owned(), ())).into();
+        let auths: BTreeMap<String, bool> =
+            ["h.example", "h.example/team", "h.example/team/app/x"].map(|key| (key.to_owned(), true)).into();
         let check = |reference: &str, key: &str| {
             assert_eq!(server_key(&auths, &Reference::parse(reference).unwrap().repository), key);
         };

@@ -90,7 +90,7 @@ mod tests {
         check(9, None);
         assert_eq!(wait(1, 0, None, 0.5), None);
         assert_eq!(wait(1, 5, Some(Duration::from_secs(7)), 0.0), Some(Duration::from_secs(7)));
-        assert_eq!(wait(1, 5, Some(Duration::from_secs(3600)), 0.0), None);
+        assert_eq!(wait(1, 5, Some(Duration::from_hours(1)), 0.0), None);
     }
 
     proptest! {

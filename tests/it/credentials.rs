@@ -88,7 +88,9 @@ fn each_missing_right_is_named() {
         let ran = ran.exits(4).prints(&[]).says_one_error();
         let hint = ran.stderr.lines().find(|line| line.contains("next: ")).unwrap_or_else(|| panic!("{}", ran.stderr));
         assert!(hint.contains(action), "{action} isn't in {hint:?}; stderr:\n{}", ran.stderr);
-        assert_eq!(ecr.open_sessions(), 0, "{action}");
+        ecr.wait_for_quiet();
+        let journal: Vec<_> = ecr.registry_requests().iter().map(ToString::to_string).collect();
+        assert_eq!(ecr.open_sessions(), 0, "{action}:\n{}", journal.join("\n"));
         assert!(ecr.tags("app").is_empty(), "{action}");
         before.is_unchanged(layout.parent());
     }

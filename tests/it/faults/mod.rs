@@ -162,6 +162,18 @@ fn sessions_that_a_registry_will_not_cancel_fail_nothing() {
 }
 
 #[test]
+fn uploads_that_are_refused_together_leave_no_session() {
+    let layout = Layout::of_layers(&[2000; 24]);
+    for kind in [FaultKind::status(403), FaultKind::status(400)] {
+        let ecr = start(builder().fault(Fault::on("PUT", "/blobs/uploads/").times(u64::MAX).does(kind)));
+        let ran = Push::of(layout.path()).at(&ecr).to("app:v1").args(["--jobs", "24"]).run().prints(&[]);
+        assert!([4, 5].contains(&ran.status), "exit status {}:\n{}", ran.status, ran.stderr);
+        ecr.wait_for_quiet();
+        assert_eq!(ecr.open_sessions(), 0);
+    }
+}
+
+#[test]
 fn a_token_api_that_fails_is_asked_again() {
     for kind in [FaultKind::api_error(500, "ServerException", "try later"), FaultKind::Cut] {
         let ecr = start(builder().fault(Fault::api().does(kind)));

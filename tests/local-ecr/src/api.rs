@@ -29,21 +29,11 @@ pub(crate) async fn handle(
 ) -> Result<Reply, Refusal> {
     let reply = operate(shared, call, sequence, inbound).await?;
     // AWS names every request; nobody may rely on what the name looks like.
-    Ok(reply.header(
-        "X-Amzn-RequestId",
-        &format!("00000000-0000-4000-8000-{sequence:012x}"),
-    ))
+    Ok(reply.header("X-Amzn-RequestId", &format!("00000000-0000-4000-8000-{sequence:012x}")))
 }
 
-async fn operate(
-    shared: &Arc<Shared>,
-    call: &Call,
-    sequence: usize,
-    inbound: &mut Inbound,
-) -> Result<Reply, Refusal> {
-    let operation = call
-        .header("x-amz-target")
-        .and_then(|target| target.strip_prefix(TARGET));
+async fn operate(shared: &Arc<Shared>, call: &Call, sequence: usize, inbound: &mut Inbound) -> Result<Reply, Refusal> {
+    let operation = call.header("x-amz-target").and_then(|target| target.strip_prefix(TARGET));
     if call.method != "POST" || call.path != "/" || operation != Some("GetAuthorizationToken") {
         let _ = shared.unknown(call);
         return Ok(error(
@@ -53,40 +43,21 @@ async fn operate(
         ));
     }
     let action = Action::GetAuthorizationToken;
-    shared
-        .journal
-        .note(sequence, |entry| entry.actions.push(action.name()));
+    shared.journal.note(sequence, |entry| entry.actions.push(action.name()));
     let signer = match signer(shared, call) {
         Ok(signer) => signer,
         Err(reply) => return Ok(*reply),
     };
-    shared
-        .journal
-        .note(sequence, |entry| entry.credential = Credential::Valid);
+    shared.journal.note(sequence, |entry| entry.credential = Credential::Valid);
     let Some(body) = inbound.collect(REQUEST_LIMIT).await? else {
-        return Ok(error(
-            413,
-            "RequestEntityTooLargeException",
-            "The request is too large.",
-        ));
+        return Ok(error(413, "RequestEntityTooLargeException", "The request is too large."));
     };
-    if !matches!(
-        serde_json::from_slice(&body),
-        Ok(serde_json::Value::Object(_))
-    ) {
-        return Ok(error(
-            400,
-            "SerializationException",
-            "The request body is not a JSON object.",
-        ));
+    if !matches!(serde_json::from_slice(&body), Ok(serde_json::Value::Object(_))) {
+        return Ok(error(400, "SerializationException", "The request body is not a JSON object."));
     }
     let registry = RegistryId::new(&shared.config.home.account, signer.region);
     if !shared.config.policy.allows(action) {
-        return Ok(error(
-            400,
-            "AccessDeniedException",
-            &refusal(&registry, action, "*"),
-        ));
+        return Ok(error(400, "AccessDeniedException", &refusal(&registry, action, "*")));
     }
     if !crate::registry::within_quota(shared, action) {
         return Ok(error(400, "ThrottlingException", "Rate exceeded"));
@@ -107,35 +78,21 @@ async fn operate(
 fn signer<'a>(shared: &Shared, call: &'a Call) -> Result<Signer<'a>, Box<Reply>> {
     let refuse = |code: &str, message: &str| Err(Box::new(error(400, code, message)));
     let Some(signer) = call.authorization().and_then(Signer::read) else {
-        return refuse(
-            "MissingAuthenticationTokenException",
-            "Missing Authentication Token",
-        );
+        return refuse("MissingAuthenticationTokenException", "Missing Authentication Token");
     };
     if signer.access_key_id != shared.config.access_key_id {
-        return refuse(
-            "UnrecognizedClientException",
-            "The security token included in the request is invalid.",
-        );
+        return refuse("UnrecognizedClientException", "The security token included in the request is invalid.");
     }
     if signer.service != "ecr" {
-        return refuse(
-            "InvalidSignatureException",
-            "Credential should be scoped to correct service: 'ecr'.",
-        );
+        return refuse("InvalidSignatureException", "Credential should be scoped to correct service: 'ecr'.");
     }
     if !shared.config.has_region(signer.region) {
-        return refuse(
-            "InvalidSignatureException",
-            "Credential should be scoped to a valid region.",
-        );
+        return refuse("InvalidSignatureException", "Credential should be scoped to a valid region.");
     }
     Ok(signer)
 }
 
 /// An error in AWS's form.
 fn error(status: u16, code: &str, message: &str) -> Reply {
-    Reply::new(status)
-        .header("X-Amzn-ErrorType", code)
-        .json(JSON, &json!({ "__type": code, "message": message }))
+    Reply::new(status).header("X-Amzn-ErrorType", code).json(JSON, &json!({ "__type": code, "message": message }))
 }

@@ -42,12 +42,7 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     pub(crate) fn new(body: Incoming, received: Arc<AtomicU64>) -> Self {
-        Self {
-            body,
-            received,
-            fault: None,
-            ended: false,
-        }
+        Self { body, received, fault: None, ended: false }
     }
 
     /// Whether there is surely nothing in it.
@@ -81,8 +76,7 @@ impl Inbound {
                 bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= bytes.len() as u64;
             }
-            self.received
-                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             return Ok(Some(bytes));
         }
     }
@@ -117,41 +111,25 @@ pub(crate) enum Outbound {
     /// Bytes held.
     Whole(Bytes),
     /// A file, read by a thread of its own.
-    File {
-        pieces: mpsc::Receiver<io::Result<Bytes>>,
-        left: u64,
-    },
+    File { pieces: mpsc::Receiver<io::Result<Bytes>>, left: u64 },
     /// Only a length, for the reply to a HEAD.
     Measured(u64),
     /// Claims a length and breaks off after some bytes.
-    Broken {
-        start: Bytes,
-        claimed: u64,
-        pause: Pin<Box<Sleep>>,
-    },
+    Broken { start: Bytes, claimed: u64, pause: Pin<Box<Sleep>> },
 }
 
 impl Outbound {
     pub(crate) fn file(file: File, length: u64) -> Self {
         let (sender, pieces) = mpsc::channel(2);
         tokio::task::spawn_blocking(move || send(file, &sender));
-        Self::File {
-            pieces,
-            left: length,
-        }
+        Self::File { pieces, left: length }
     }
 
     /// Half of the bytes, under the claim that all of them follow. Of no bytes at all it claims some.
     pub(crate) fn broken(whole: &Bytes, length: u64) -> Self {
         let claimed = length.max(64);
-        let half = usize::try_from(claimed / 2)
-            .unwrap_or(usize::MAX)
-            .min(whole.len() / 2);
-        Self::Broken {
-            start: whole.slice(..half),
-            claimed,
-            pause: Box::pin(tokio::time::sleep(BEFORE_BREAK)),
-        }
+        let half = usize::try_from(claimed / 2).unwrap_or(usize::MAX).min(whole.len() / 2);
+        Self::Broken { start: whole.slice(..half), claimed, pause: Box::pin(tokio::time::sleep(BEFORE_BREAK)) }
     }
 }
 
@@ -177,10 +155,7 @@ impl Body for Outbound {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -193,16 +168,9 @@ impl Body for Outbound {
                     })
                 })
             }),
-            Self::Broken {
-                start,
-                claimed,
-                pause,
-            } => {
+            Self::Broken { start, claimed, pause } => {
                 if start.is_empty() {
-                    pause
-                        .as_mut()
-                        .poll(context)
-                        .map(|()| Some(Err(io::ErrorKind::ConnectionAborted.into())))
+                    pause.as_mut().poll(context).map(|()| Some(Err(io::ErrorKind::ConnectionAborted.into())))
                 } else {
                     *claimed -= start.len() as u64;
                     Poll::Ready(Some(Ok(Frame::data(std::mem::take(start)))))

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use crate::config::{
-    Config, ExpiredToken, LayerLag, MissingLayer, MissingPermission, MissingRepository, RegistryId,
-    TagMutability,
+    Config, ExpiredToken, LayerLag, MissingLayer, MissingPermission, MissingRepository, RegistryId, TagMutability,
 };
 use crate::fault::Fault;
 use crate::handle::LocalEcr;
@@ -52,12 +51,7 @@ pub struct Builder {
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Self {
-            config: Config::default(),
-            repositories: Vec::new(),
-            port: 0,
-            api_port: 0,
-        }
+        Self { config: Config::default(), repositories: Vec::new(), port: 0, api_port: 0 }
     }
 
     fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -92,9 +86,7 @@ impl Builder {
     /// A repository in another registry, which is reached by an ECR host name in the `Host` header.
     pub fn repository_in(self, account: &str, region: &str, name: &str) -> Self {
         self.set(|config| {
-            config
-                .repositories
-                .push((RegistryId::new(account, region), name.to_owned()));
+            config.repositories.push((RegistryId::new(account, region), name.to_owned()));
         })
     }
 
@@ -126,8 +118,7 @@ impl Builder {
 
     /// Grants what pulling needs: `ecr:GetDownloadUrlForLayer` and `ecr:ListImages`.
     pub fn allow_pull(self) -> Self {
-        self.allow("ecr:GetDownloadUrlForLayer")
-            .allow("ecr:ListImages")
+        self.allow("ecr:GetDownloadUrlForLayer").allow("ecr:ListImages")
     }
 
     /// What becomes of an upload to a missing repository.
@@ -199,9 +190,7 @@ impl Builder {
     /// A quota for an IAM action: so many at once, and so many more each second; 429 beyond.
     pub fn rate(self, action: &str, burst: u32, per_second: f64) -> Self {
         self.set(|config| {
-            _ = config
-                .rates
-                .insert(action.to_owned(), Rate { burst, per_second });
+            _ = config.rates.insert(action.to_owned(), Rate { burst, per_second });
         })
     }
 
@@ -217,10 +206,7 @@ impl Builder {
 
     /// The API's port; one of the kernel's choosing unless set.
     pub fn api_port(self, port: u16) -> Self {
-        Self {
-            api_port: port,
-            ..self
-        }
+        Self { api_port: port, ..self }
     }
 
     /// Starts with the registry on this port.
@@ -238,37 +224,19 @@ impl Builder {
     ///
     /// No folder, no port or no threads.
     pub fn start(self) -> Result<LocalEcr, StartError> {
-        let Self {
-            mut config,
-            repositories,
-            port,
-            api_port,
-        } = self;
+        let Self { mut config, repositories, port, api_port } = self;
         let home = config.home.clone();
-        config
-            .repositories
-            .extend(repositories.into_iter().map(|name| (home.clone(), name)));
+        config.repositories.extend(repositories.into_iter().map(|name| (home.clone(), name)));
 
         let folder = TempDir::with_prefix("local-ecr-").map_err(StartError::Folder)?;
         let store = Store::new(folder.path()).map_err(StartError::Folder)?;
         let (api, api_address) = bind(api_port)?;
         let (registry, registry_address) = bind(port)?;
         let (elsewhere, elsewhere_address) = bind(0)?;
-        let addresses = Addresses {
-            api: api_address,
-            registry: registry_address,
-            elsewhere: elsewhere_address,
-        };
+        let addresses = Addresses { api: api_address, registry: registry_address, elsewhere: elsewhere_address };
         let state = Mutex::new(State::new(&config));
         let activity = Activity::default();
-        let shared = Arc::new(Shared {
-            config,
-            journal: Journal::new(),
-            store,
-            state,
-            activity,
-            addresses,
-        });
+        let shared = Arc::new(Shared { config, journal: Journal::new(), store, state, activity, addresses });
 
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -277,13 +245,8 @@ impl Builder {
             .build()
             .map_err(StartError::Threads)?;
         let in_runtime = runtime.enter();
-        for (side, listener) in [
-            (Side::Api, api),
-            (Side::Registry, registry),
-            (Side::Elsewhere, elsewhere),
-        ] {
-            let listener =
-                tokio::net::TcpListener::from_std(listener).map_err(StartError::Threads)?;
+        for (side, listener) in [(Side::Api, api), (Side::Registry, registry), (Side::Elsewhere, elsewhere)] {
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Threads)?;
             runtime.spawn(listen(Arc::clone(&shared), side, listener));
         }
         drop(in_runtime);

@@ -16,10 +16,7 @@ pub(crate) struct RegistryId {
 
 impl RegistryId {
     pub(crate) fn new(account: impl Into<String>, region: impl Into<String>) -> Self {
-        Self {
-            account: account.into(),
-            region: region.into(),
-        }
+        Self { account: account.into(), region: region.into() }
     }
 
     /// The standard host name (facts/ecr.md, Hosts).
@@ -37,13 +34,8 @@ impl RegistryId {
     pub(crate) fn from_host(host: &str) -> Option<Self> {
         let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
         let (account, rest) = host.split_once(".dkr")?;
-        let rest = rest
-            .strip_prefix(".ecr")
-            .or_else(|| rest.strip_prefix("-ecr"))?;
-        let rest = rest
-            .strip_prefix("-fips")
-            .unwrap_or(rest)
-            .strip_prefix('.')?;
+        let rest = rest.strip_prefix(".ecr").or_else(|| rest.strip_prefix("-ecr"))?;
+        let rest = rest.strip_prefix("-fips").unwrap_or(rest).strip_prefix('.')?;
         let (region, _suffix) = rest.split_once('.')?;
         let digits = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
         digits.then(|| Self::new(account, region))
@@ -103,9 +95,9 @@ impl TagMutability {
 fn wildcard(filter: &str, tag: &str) -> bool {
     match filter.split_once('*') {
         None => filter == tag,
-        Some((start, rest)) => tag.strip_prefix(start).is_some_and(|tail| {
-            (0..=tail.len()).any(|i| tail.is_char_boundary(i) && wildcard(rest, &tail[i..]))
-        }),
+        Some((start, rest)) => tag
+            .strip_prefix(start)
+            .is_some_and(|tail| (0..=tail.len()).any(|i| tail.is_char_boundary(i) && wildcard(rest, &tail[i..]))),
     }
 }
 
@@ -144,10 +136,7 @@ pub enum ExpiredToken {
 
 /// Everything that may be set before the start.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of its own for an unknown of facts/ecr.md"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own for an unknown of facts/ecr.md")]
 pub(crate) struct Config {
     pub(crate) home: RegistryId,
     pub(crate) access_key_id: String,
@@ -219,14 +208,8 @@ mod tests {
     #[test]
     fn hosts_name_account_and_region() {
         for (host, expected) in [
-            (
-                "123456789012.dkr.ecr.us-west-2.amazonaws.com",
-                Some("us-west-2"),
-            ),
-            (
-                "123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com:443",
-                Some("us-gov-west-1"),
-            ),
+            ("123456789012.dkr.ecr.us-west-2.amazonaws.com", Some("us-west-2")),
+            ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com:443", Some("us-gov-west-1")),
             ("123456789012.dkr-ecr.us-west-2.on.aws", Some("us-west-2")),
             ("127.0.0.1:5000", None),
             ("12.dkr.ecr.us-west-2.amazonaws.com", None),
@@ -241,12 +224,7 @@ mod tests {
         let filters = vec!["latest*".to_owned(), "*-rc".to_owned()];
         let mutable = TagMutability::MutableWithExclusion(filters.clone());
         let immutable = TagMutability::ImmutableWithExclusion(filters);
-        for (tag, matched) in [
-            ("latest", true),
-            ("latest-2", true),
-            ("v1-rc", true),
-            ("v1", false),
-        ] {
+        for (tag, matched) in [("latest", true), ("latest-2", true), ("v1-rc", true), ("v1", false)] {
             assert_eq!(mutable.is_immutable(tag), matched, "{tag}");
             assert_eq!(immutable.is_immutable(tag), !matched, "{tag}");
         }

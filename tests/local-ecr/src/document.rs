@@ -39,23 +39,10 @@ impl Document {
         // Strict parsing: unknown fields, kinds that ECR doesn't have (artifact manifests) and a missing
         // media type are all called a syntax error (facts/ecr.md, Manifests).
         let known: &[&str] = match media_type {
-            OCI_MANIFEST => &[
-                "schemaVersion",
-                "mediaType",
-                "artifactType",
-                "config",
-                "layers",
-                "subject",
-                "annotations",
-            ],
-            OCI_INDEX => &[
-                "schemaVersion",
-                "mediaType",
-                "artifactType",
-                "manifests",
-                "subject",
-                "annotations",
-            ],
+            OCI_MANIFEST => {
+                &["schemaVersion", "mediaType", "artifactType", "config", "layers", "subject", "annotations"]
+            }
+            OCI_INDEX => &["schemaVersion", "mediaType", "artifactType", "manifests", "subject", "annotations"],
             DOCKER_MANIFEST => &["schemaVersion", "mediaType", "config", "layers"],
             DOCKER_LIST => &["schemaVersion", "mediaType", "manifests"],
             _ => return Err(Unreadable::Syntax),
@@ -85,11 +72,7 @@ impl Document {
             None => None,
             Some(named) => Some(named.as_str()?.to_owned()),
         };
-        let mut document = Self {
-            artifact_type,
-            annotations: fields.get("annotations").cloned(),
-            ..Self::default()
-        };
+        let mut document = Self { artifact_type, annotations: fields.get("annotations").cloned(), ..Self::default() };
         if let Some(subject) = fields.get("subject") {
             document.subject = Some(Descriptor::read(subject)?.digest);
         }
@@ -139,41 +122,25 @@ mod tests {
     use super::*;
 
     fn check(media_type: &str, body: &str, expected: &Result<usize, Unreadable>) {
-        let found =
-            Document::read(media_type, body.as_bytes()).map(|document| document.blobs.len());
+        let found = Document::read(media_type, body.as_bytes()).map(|document| document.blobs.len());
         assert_eq!(&found, expected, "{media_type} {body}");
     }
 
     #[test]
     fn unknown_fields_and_kinds_are_syntax_errors() {
         let digest = format!("sha256:{}", "0".repeat(64));
-        let descriptor = |media_type: &str| {
-            format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":1}}"#)
-        };
+        let descriptor = |media_type: &str| format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":1}}"#);
         let config = descriptor("application/vnd.oci.image.config.v1+json");
         let layer = descriptor("application/vnd.oci.image.layer.v1.tar");
         let foreign = descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar");
-        let body = |more: &str| {
-            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer},{foreign}]{more}}}"#)
-        };
+        let body =
+            |more: &str| format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer},{foreign}]{more}}}"#);
         check(OCI_MANIFEST, &body(""), &Ok(2));
         check(OCI_MANIFEST, &body(r#","annotations":{"a":"b"}"#), &Ok(2));
-        check(
-            OCI_MANIFEST,
-            &body(r#","history":[]"#),
-            &Err(Unreadable::Syntax),
-        );
-        check(
-            OCI_MANIFEST,
-            &body(&format!(r#","mediaType":"{DOCKER_MANIFEST}""#)),
-            &Err(Unreadable::MediaType),
-        );
+        check(OCI_MANIFEST, &body(r#","history":[]"#), &Err(Unreadable::Syntax));
+        check(OCI_MANIFEST, &body(&format!(r#","mediaType":"{DOCKER_MANIFEST}""#)), &Err(Unreadable::MediaType));
         check(DOCKER_MANIFEST, &body(""), &Err(Unreadable::Syntax));
-        check(
-            "application/vnd.oci.artifact.manifest.v1+json",
-            &body(""),
-            &Err(Unreadable::Syntax),
-        );
+        check("application/vnd.oci.artifact.manifest.v1+json", &body(""), &Err(Unreadable::Syntax));
         check(OCI_MANIFEST, "[]", &Err(Unreadable::Syntax));
         check(OCI_INDEX, r#"{"schemaVersion":2,"manifests":[]}"#, &Ok(0));
     }

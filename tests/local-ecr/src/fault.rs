@@ -52,33 +52,19 @@ impl FaultKind {
             _ => ("UNKNOWN", "An internal error occurred"),
         };
         let body = format!("{{\"errors\":[{{\"code\":\"{code}\",\"message\":\"{message}\"}}]}}\n");
-        let headers = vec![(
-            "Content-Type".to_owned(),
-            "application/json; charset=utf-8".to_owned(),
-        )];
-        Self::Status {
-            status,
-            headers,
-            body,
-        }
+        let headers = vec![("Content-Type".to_owned(), "application/json; charset=utf-8".to_owned())];
+        Self::Status { status, headers, body }
     }
 
     /// An error in the API's form.
     #[must_use]
     pub fn api_error(status: u16, code: &str, message: &str) -> Self {
         let headers = vec![
-            (
-                "Content-Type".to_owned(),
-                "application/x-amz-json-1.1".to_owned(),
-            ),
+            ("Content-Type".to_owned(), "application/x-amz-json-1.1".to_owned()),
             ("X-Amzn-ErrorType".to_owned(), code.to_owned()),
         ];
         let body = serde_json::json!({ "__type": code, "message": message }).to_string();
-        Self::Status {
-            status,
-            headers,
-            body,
-        }
+        Self::Status { status, headers, body }
     }
 }
 
@@ -103,36 +89,18 @@ pub struct Fault {
 impl Fault {
     /// At the nth registry request, counted from one and from when the fault was set.
     pub fn at(nth: u64) -> Trigger {
-        Trigger {
-            side: Side::Registry,
-            method: None,
-            path: String::new(),
-            nth,
-            times: 1,
-        }
+        Trigger { side: Side::Registry, method: None, path: String::new(), nth, times: 1 }
     }
 
     /// At the first registry request with this method (`*` for any) whose path and query contain this text.
     pub fn on(method: &str, path: impl Into<String>) -> Trigger {
         let method = (method != "*").then(|| method.to_owned());
-        Trigger {
-            side: Side::Registry,
-            method,
-            path: path.into(),
-            nth: 1,
-            times: 1,
-        }
+        Trigger { side: Side::Registry, method, path: path.into(), nth: 1, times: 1 }
     }
 
     /// At the first API request.
     pub fn api() -> Trigger {
-        Trigger {
-            side: Side::Api,
-            method: None,
-            path: String::new(),
-            nth: 1,
-            times: 1,
-        }
+        Trigger { side: Side::Api, method: None, path: String::new(), nth: 1, times: 1 }
     }
 
     /// Counts the request if it matches; gives what goes wrong with it.
@@ -172,17 +140,11 @@ impl Trigger {
     /// What goes wrong there.
     #[must_use]
     pub fn does(self, kind: FaultKind) -> Fault {
-        Fault {
-            trigger: self,
-            kind,
-            seen: 0,
-        }
+        Fault { trigger: self, kind, seen: 0 }
     }
 
     fn matches(&self, side: Side, method: &str, path: &str) -> bool {
-        self.side == side
-            && self.method.as_deref().is_none_or(|wanted| wanted == method)
-            && path.contains(&self.path)
+        self.side == side && self.method.as_deref().is_none_or(|wanted| wanted == method) && path.contains(&self.path)
     }
 }
 
@@ -192,10 +154,7 @@ mod tests {
 
     #[test]
     fn a_fault_counts_only_what_it_matches() {
-        let mut fault = Fault::on("PUT", "/manifests/")
-            .nth(2)
-            .times(2)
-            .does(FaultKind::Cut);
+        let mut fault = Fault::on("PUT", "/manifests/").nth(2).times(2).does(FaultKind::Cut);
         let mut strike = |method, path| fault.strike(Side::Registry, method, path).is_some();
         assert!(!strike("PUT", "/v2/app/manifests/a"));
         assert!(!strike("GET", "/v2/app/manifests/a"));

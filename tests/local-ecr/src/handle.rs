@@ -44,12 +44,7 @@ impl LocalEcr {
     }
 
     pub(crate) fn new(shared: Arc<Shared>, runtime: Runtime, folder: TempDir) -> Self {
-        Self {
-            shared,
-            runtime: Some(runtime),
-            excused: Mutex::default(),
-            _folder: folder,
-        }
+        Self { shared, runtime: Some(runtime), excused: Mutex::default(), _folder: folder }
     }
 
     /// Where the API is, for `AWS_ENDPOINT_URL_ECR`.
@@ -132,19 +127,13 @@ impl LocalEcr {
     /// The journal's entries for the registry.
     #[must_use]
     pub fn registry_requests(&self) -> Vec<Entry> {
-        self.journal()
-            .into_iter()
-            .filter(|entry| entry.side == Side::Registry)
-            .collect()
+        self.journal().into_iter().filter(|entry| entry.side == Side::Registry).collect()
     }
 
     /// The journal's entries for the API.
     #[must_use]
     pub fn api_requests(&self) -> Vec<Entry> {
-        self.journal()
-            .into_iter()
-            .filter(|entry| entry.side == Side::Api)
-            .collect()
+        self.journal().into_iter().filter(|entry| entry.side == Side::Api).collect()
     }
 
     /// Calls this with each entry, as soon as its answer is known.
@@ -219,15 +208,8 @@ impl LocalEcr {
     /// # Panics
     ///
     /// When it isn't a manifest of this media type.
-    pub fn seed_manifest(
-        &self,
-        repository: &str,
-        media_type: &str,
-        bytes: &[u8],
-        tag: Option<&str>,
-    ) -> String {
-        self.here()
-            .seed_manifest(repository, media_type, bytes, tag)
+    pub fn seed_manifest(&self, repository: &str, media_type: &str, bytes: &[u8], tag: Option<&str>) -> String {
+        self.here().seed_manifest(repository, media_type, bytes, tag)
     }
 
     /// Upload sessions that are open, in all registries, those among them that no client knows of.
@@ -256,10 +238,7 @@ impl LocalEcr {
     pub fn check(&self) -> Result<(), Vec<Violation>> {
         self.wait_for_quiet();
         let excused = lock(&self.excused);
-        let found: Vec<_> = violations(&self.shared)
-            .into_iter()
-            .filter(|v| !excused.contains(&v.kind()))
-            .collect();
+        let found: Vec<_> = violations(&self.shared).into_iter().filter(|v| !excused.contains(&v.kind())).collect();
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
 
@@ -284,20 +263,13 @@ impl LocalEcr {
 
 impl Drop for LocalEcr {
     fn drop(&mut self) {
-        let outcome = if std::thread::panicking() {
-            Ok(())
-        } else {
-            self.check()
-        };
+        let outcome = if std::thread::panicking() { Ok(()) } else { self.check() };
         if let Some(runtime) = self.runtime.take() {
             // On a thread of its own: a runtime refuses to be stopped from within another one.
             let _ = std::thread::spawn(move || runtime.shutdown_timeout(STOP_WAIT)).join();
         }
         if let Err(found) = outcome {
-            let lines: Vec<_> = found
-                .iter()
-                .map(|violation| format!("  {violation}"))
-                .collect();
+            let lines: Vec<_> = found.iter().map(|violation| format!("  {violation}")).collect();
             panic!("local-ecr: invariants are broken:\n{}", lines.join("\n"));
         }
     }

@@ -58,12 +58,7 @@ pub(crate) struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self {
-            allowed: LEAST_PRIVILEGE
-                .iter()
-                .map(|action| action.name().to_owned())
-                .collect(),
-        }
+        Self { allowed: LEAST_PRIVILEGE.iter().map(|action| action.name().to_owned()).collect() }
     }
 }
 
@@ -94,10 +89,7 @@ pub(crate) fn refusal(registry: &RegistryId, action: Action, resource: &str) -> 
 /// The ARN of a repository.
 pub(crate) fn repository_arn(registry: &RegistryId, repository: &str) -> String {
     let RegistryId { account, region } = registry;
-    format!(
-        "arn:{}:ecr:{region}:{account}:repository/{repository}",
-        partition(region)
-    )
+    format!("arn:{}:ecr:{region}:{account}:repository/{repository}", partition(region))
 }
 
 fn partition(region: &str) -> &'static str {

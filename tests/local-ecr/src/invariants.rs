@@ -81,33 +81,16 @@ impl fmt::Display for Violation {
         match self {
             Self::UnknownRequest { request } => write!(f, "unknown request: {request}"),
             Self::ForbiddenAction { action, request } => {
-                write!(
-                    f,
-                    "{request} needs {action}, which a least-privilege push doesn't have"
-                )
+                write!(f, "{request} needs {action}, which a least-privilege push doesn't have")
             }
             Self::StrayCredential { host, request } => {
                 write!(f, "a credential went to {host}: {request}")
             }
-            Self::IncompleteTag {
-                repository,
-                tag,
-                missing,
-            } => {
-                write!(
-                    f,
-                    "tag {repository}:{tag} is on an incomplete image, missing {}",
-                    missing.join(", ")
-                )
+            Self::IncompleteTag { repository, tag, missing } => {
+                write!(f, "tag {repository}:{tag} is on an incomplete image, missing {}", missing.join(", "))
             }
-            Self::OpenSession {
-                repository,
-                session,
-            } => {
-                write!(
-                    f,
-                    "upload session {session} in {repository} was neither finished nor cancelled"
-                )
+            Self::OpenSession { repository, session } => {
+                write!(f, "upload session {session} in {repository} was neither finished nor cancelled")
             }
         }
     }
@@ -129,14 +112,13 @@ pub(crate) fn violations(shared: &Shared) -> Vec<Violation> {
             }
         }
     }
-    let owed = state
-        .sessions
-        .iter()
-        .filter(|(_, session)| session.told && !session.given_up);
-    found.extend(owed.map(|(id, session)| Violation::OpenSession {
-        repository: session.repository.clone(),
-        session: id.clone(),
-    }));
+    let owed = state.sessions.iter().filter(|(_, session)| session.told && !session.given_up);
+    found.extend(
+        owed.map(|(id, session)| Violation::OpenSession {
+            repository: session.repository.clone(),
+            session: id.clone(),
+        }),
+    );
     found
 }
 
@@ -149,11 +131,7 @@ pub(crate) fn is_stray_credential(call: &Call, port: u16) -> bool {
     let signature = header.starts_with("AWS4-");
     let (name, at) = call.host.rsplit_once(':').unwrap_or((&call.host, ""));
     let loopback = ["127.0.0.1", "localhost", "[::1]"].contains(&name) && at.parse() == Ok(port);
-    let api_host = || {
-        ["api.ecr.", "ecr."]
-            .iter()
-            .any(|start| name.starts_with(start))
-    };
+    let api_host = || ["api.ecr.", "ecr."].iter().any(|start| name.starts_with(start));
     match call.side {
         Side::Api => !(signature && (loopback || api_host())),
         Side::Registry => signature || !(loopback || RegistryId::from_host(&call.host).is_some()),

@@ -133,20 +133,13 @@ struct Line {
 
 impl Line {
     fn read(&self) -> Entry {
-        Entry {
-            bytes: self.bytes.load(Ordering::Relaxed),
-            ..self.entry.clone()
-        }
+        Entry { bytes: self.bytes.load(Ordering::Relaxed), ..self.entry.clone() }
     }
 }
 
 impl Journal {
     pub(crate) fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            lines: Mutex::default(),
-            echo: Mutex::default(),
-        }
+        Self { started: Instant::now(), lines: Mutex::default(), echo: Mutex::default() }
     }
 
     /// Notes a request; gives its sequence number and the counter of its body's bytes.
@@ -156,10 +149,7 @@ impl Journal {
         entry.sequence = lines.len() + 1;
         entry.at = self.started.elapsed();
         let sequence = entry.sequence;
-        lines.push(Line {
-            entry,
-            bytes: Arc::clone(&bytes),
-        });
+        lines.push(Line { entry, bytes: Arc::clone(&bytes) });
         (sequence, bytes)
     }
 

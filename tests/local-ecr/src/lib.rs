@@ -41,9 +41,7 @@ mod sync;
 mod view;
 
 pub use builder::{Builder, StartError};
-pub use config::{
-    ExpiredToken, LayerLag, MissingLayer, MissingPermission, MissingRepository, TagMutability,
-};
+pub use config::{ExpiredToken, LayerLag, MissingLayer, MissingPermission, MissingRepository, TagMutability};
 pub use fault::{Fault, FaultKind, Trigger};
 pub use handle::LocalEcr;
 pub use invariants::{Violation, ViolationKind};

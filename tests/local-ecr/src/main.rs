@@ -41,11 +41,7 @@ fn main() -> Result<ExitCode, StartError> {
     if arguments.repositories.is_empty() {
         builder = builder.missing_repository(MissingRepository::CreateOnPush);
     }
-    let ecr = arguments
-        .repositories
-        .iter()
-        .fold(builder, |builder, name| builder.repository(name))
-        .start()?;
+    let ecr = arguments.repositories.iter().fold(builder, |builder, name| builder.repository(name)).start()?;
     if arguments.journal {
         // Whoever closed standard error doesn't want to know.
         ecr.on_answer(|entry| _ = writeln!(io::stderr(), "{entry}"));

@@ -19,11 +19,7 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn full(rate: Rate) -> Self {
-        Self {
-            rate,
-            left: f64::from(rate.burst),
-            filled: Instant::now(),
-        }
+        Self { rate, left: f64::from(rate.burst), filled: Instant::now() }
     }
 
     /// Takes one request out; false when there is none.

@@ -64,12 +64,7 @@ impl From<std::io::Error> for Refusal {
 impl Reply {
     /// Without a body.
     pub(crate) fn new(status: u16) -> Self {
-        Self {
-            status,
-            headers: HeaderMap::new(),
-            content: Content::Bytes(Bytes::new()),
-            session: None,
-        }
+        Self { status, headers: HeaderMap::new(), content: Content::Bytes(Bytes::new()), session: None }
     }
 
     /// Sets a header, or none if the value can't be one.
@@ -105,8 +100,7 @@ impl Reply {
     }
 
     pub(crate) fn json(self, media_type: &str, value: &Value) -> Self {
-        self.header(CONTENT_TYPE.as_str(), media_type)
-            .body(value.to_string())
+        self.header(CONTENT_TYPE.as_str(), media_type).body(value.to_string())
     }
 
     /// As HTTP. The body of a HEAD's reply is only measured: hyper doesn't send it.
@@ -133,7 +127,5 @@ impl Reply {
 /// An error in the registry's form. ECR ends it with a newline (seen in openai/tart#890).
 pub(crate) fn error_reply(status: u16, code: &str, message: &str) -> Reply {
     let body = json!({ "errors": [{ "code": code, "message": message }] });
-    Reply::new(status)
-        .header("Content-Type", "application/json; charset=utf-8")
-        .body(format!("{body}\n"))
+    Reply::new(status).header("Content-Type", "application/json; charset=utf-8").body(format!("{body}\n"))
 }

@@ -4,28 +4,12 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Base,
-    Blob {
-        repository: String,
-        digest: String,
-    },
-    Uploads {
-        repository: String,
-    },
-    Session {
-        repository: String,
-        id: String,
-    },
-    Manifest {
-        repository: String,
-        reference: String,
-    },
-    Tags {
-        repository: String,
-    },
-    Referrers {
-        repository: String,
-        digest: String,
-    },
+    Blob { repository: String, digest: String },
+    Uploads { repository: String },
+    Session { repository: String, id: String },
+    Manifest { repository: String, reference: String },
+    Tags { repository: String },
+    Referrers { repository: String, digest: String },
 }
 
 impl Route {
@@ -48,32 +32,17 @@ impl Route {
             _ => return None,
         };
         let repository = segments[..segments.len() - taken].join("/");
-        let last = segments
-            .last()
-            .map(|&segment| segment.to_owned())
-            .unwrap_or_default();
+        let last = segments.last().map(|&segment| segment.to_owned()).unwrap_or_default();
         if !is_repository(&repository) {
             return None;
         }
         Some(match place {
             Place::Uploads => Self::Uploads { repository },
-            Place::Session => Self::Session {
-                repository,
-                id: last,
-            },
-            Place::Blob => Self::Blob {
-                repository,
-                digest: last,
-            },
-            Place::Manifest => Self::Manifest {
-                repository,
-                reference: last,
-            },
+            Place::Session => Self::Session { repository, id: last },
+            Place::Blob => Self::Blob { repository, digest: last },
+            Place::Manifest => Self::Manifest { repository, reference: last },
             Place::Tags => Self::Tags { repository },
-            Place::Referrers => Self::Referrers {
-                repository,
-                digest: last,
-            },
+            Place::Referrers => Self::Referrers { repository, digest: last },
         })
     }
 
@@ -119,13 +88,10 @@ enum Place {
 /// Lower-case words, parted by slashes, with dots, dashes and underscores between letters.
 fn is_repository(name: &str) -> bool {
     let word = |word: &str| {
-        let edge =
-            |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let edge = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         edge(word.bytes().next())
             && edge(word.bytes().last())
-            && word
-                .bytes()
-                .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+            && word.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
     };
     (2..=256).contains(&name.len()) && name.split('/').all(word)
 }
@@ -141,35 +107,18 @@ mod tests {
             ("/v2/", Some(Route::Base)),
             (
                 "/v2/team/blobs/app/manifests/v1",
-                Some(Route::Manifest {
-                    repository: repository.clone(),
-                    reference: "v1".into(),
-                }),
+                Some(Route::Manifest { repository: repository.clone(), reference: "v1".into() }),
             ),
-            (
-                "/v2/team/blobs/app/blobs/uploads/",
-                Some(Route::Uploads {
-                    repository: repository.clone(),
-                }),
-            ),
+            ("/v2/team/blobs/app/blobs/uploads/", Some(Route::Uploads { repository: repository.clone() })),
             (
                 "/v2/team/blobs/app/blobs/uploads/x",
-                Some(Route::Session {
-                    repository: repository.clone(),
-                    id: "x".into(),
-                }),
+                Some(Route::Session { repository: repository.clone(), id: "x".into() }),
             ),
             (
                 "/v2/team/blobs/app/blobs/a%3Ab",
-                Some(Route::Blob {
-                    repository: repository.clone(),
-                    digest: "a:b".into(),
-                }),
+                Some(Route::Blob { repository: repository.clone(), digest: "a:b".into() }),
             ),
-            (
-                "/v2/team/blobs/app/tags/list",
-                Some(Route::Tags { repository }),
-            ),
+            ("/v2/team/blobs/app/tags/list", Some(Route::Tags { repository })),
             ("/v2/App/tags/list", None),
             ("/v2/manifests/v1", None),
             ("/v1/app", None),

@@ -64,12 +64,8 @@ impl Shared {
 
     /// Notes a request that nothing here knows.
     pub(crate) fn unknown(&self, call: &Call) -> Reply {
-        self.violate(Violation::UnknownRequest {
-            request: call.to_string(),
-        });
-        Reply::new(404)
-            .header("Content-Type", "text/plain; charset=utf-8")
-            .body("404 page not found\n")
+        self.violate(Violation::UnknownRequest { request: call.to_string() });
+        Reply::new(404).header("Content-Type", "text/plain; charset=utf-8").body("404 page not found\n")
     }
 }
 
@@ -132,52 +128,23 @@ impl fmt::Display for Call {
 impl Call {
     fn read(shared: &Shared, side: Side, request: hyper::http::request::Parts) -> Self {
         let headers = request.headers;
-        let text = |name| {
-            headers
-                .get(name)
-                .and_then(|value: &hyper::header::HeaderValue| value.to_str().ok())
-        };
-        let host = text(HOST.as_str())
-            .or(request.uri.host())
-            .unwrap_or_default()
-            .to_owned();
+        let text = |name| headers.get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());
+        let host = text(HOST.as_str()).or(request.uri.host()).unwrap_or_default().to_owned();
         let registry = RegistryId::from_host(&host).unwrap_or_else(|| shared.config.home.clone());
         let path = request.uri.path().to_owned();
         let query = request.uri.query().unwrap_or_default();
-        let query = form_urlencoded::parse(query.as_bytes())
-            .into_owned()
-            .collect();
-        let target = request
-            .uri
-            .path_and_query()
-            .map_or_else(|| path.clone(), ToString::to_string);
-        let route = if side == Side::Registry {
-            Route::parse(&path)
-        } else {
-            None
-        };
+        let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let target = request.uri.path_and_query().map_or_else(|| path.clone(), ToString::to_string);
+        let route = if side == Side::Registry { Route::parse(&path) } else { None };
         let credential = match (side, text(AUTHORIZATION.as_str())) {
             (_, None) => Credential::Absent,
-            (Side::Registry, header) => lock(&shared.state).tokens.check(
-                header,
-                &registry.region,
-                shared.config.token_lifetime,
-            ),
+            (Side::Registry, header) => {
+                lock(&shared.state).tokens.check(header, &registry.region, shared.config.token_lifetime)
+            }
             // The API judges for itself and corrects this; elsewhere none is good.
             (Side::Api | Side::Elsewhere, Some(_)) => Credential::Wrong,
         };
-        Self {
-            side,
-            method: request.method,
-            path,
-            query,
-            host,
-            headers,
-            route,
-            registry,
-            credential,
-            target,
-        }
+        Self { side, method: request.method, path, query, host, headers, route, registry, credential, target }
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
@@ -191,12 +158,7 @@ impl Call {
     fn entry(&self) -> Entry {
         let route = self.route.as_ref();
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        let accept: Vec<_> = self
-            .headers
-            .get_all("accept")
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .collect();
+        let accept: Vec<_> = self.headers.get_all("accept").iter().filter_map(|value| value.to_str().ok()).collect();
         Entry {
             sequence: 0,
             at: Duration::ZERO,
@@ -209,8 +171,7 @@ impl Call {
             answer: Answer::Pending,
             actions: Vec::new(),
             repository: owned(route.and_then(Route::repository)),
-            digest: owned(route.and_then(Route::digest))
-                .or_else(|| self.query.get("digest").cloned()),
+            digest: owned(route.and_then(Route::digest)).or_else(|| self.query.get("digest").cloned()),
             tag: owned(route.and_then(Route::tag)),
             content_range: owned(self.header(CONTENT_RANGE.as_str())),
             range: owned(self.header("range")),
@@ -235,10 +196,7 @@ async fn serve(shared: Arc<Shared>, side: Side, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| answer(Arc::clone(&shared), side, request));
     // An error is a client that went away, or a cut that was wanted.
-    let _ = http1::Builder::new()
-        .title_case_headers(true)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = http1::Builder::new().title_case_headers(true).serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// Makes hyper close the connection without a reply.
@@ -265,19 +223,12 @@ enum End {
     Stalled(Inbound),
 }
 
-async fn answer(
-    shared: Arc<Shared>,
-    side: Side,
-    request: Request<Incoming>,
-) -> Result<Response<Outbound>, Closed> {
+async fn answer(shared: Arc<Shared>, side: Side, request: Request<Incoming>) -> Result<Response<Outbound>, Closed> {
     let busy = Counted::new(&shared.activity.requests);
     let (head, body) = request.into_parts();
     let call = Call::read(&shared, side, head);
     if is_stray_credential(&call, shared.addresses.of(side).port()) {
-        shared.violate(Violation::StrayCredential {
-            host: call.host.clone(),
-            request: call.to_string(),
-        });
+        shared.violate(Violation::StrayCredential { host: call.host.clone(), request: call.to_string() });
     }
     let (sequence, received) = shared.journal.begin(call.entry());
     let inbound = Inbound::new(body, received);
@@ -285,11 +236,7 @@ async fn answer(
     // before a cut is to be kept (facts/ecr.md, Uploading).
     let task = tokio::spawn(act(Arc::clone(&shared), call, sequence, inbound, busy));
     match task.await {
-        Ok(End::Reply {
-            reply,
-            delay,
-            truncated,
-        }) => {
+        Ok(End::Reply { reply, delay, truncated }) => {
             tokio::time::sleep(delay).await;
             if let Some(session) = &reply.session
                 && reply.headers.contains_key("location")
@@ -309,22 +256,13 @@ async fn answer(
 }
 
 /// Acts on a request, as far as faults let it.
-async fn act(
-    shared: Arc<Shared>,
-    call: Call,
-    sequence: usize,
-    mut inbound: Inbound,
-    _busy: Counted,
-) -> End {
+async fn act(shared: Arc<Shared>, call: Call, sequence: usize, mut inbound: Inbound, _busy: Counted) -> End {
     let fault = {
         let mut state = lock(&shared.state);
         let (method, path) = (call.method.as_str(), call.target.as_str());
         // Every fault counts every request, so that two faults don't shift each other.
-        let struck: Vec<_> = state
-            .faults
-            .iter_mut()
-            .filter_map(|fault| fault.strike(call.side, method, path))
-            .collect();
+        let struck: Vec<_> =
+            state.faults.iter_mut().filter_map(|fault| fault.strike(call.side, method, path)).collect();
         let struck = struck.into_iter().next();
         if let (Some(_), "DELETE", Some(Route::Session { id, .. })) = (&struck, method, &call.route)
             && let Some(session) = state.sessions.get_mut(id)
@@ -337,32 +275,16 @@ async fn act(
     let end = match fault {
         Some(FaultKind::Cut) => End::Cut,
         Some(FaultKind::Stall) => End::Stalled(inbound),
-        Some(FaultKind::Status {
-            status,
-            headers,
-            body,
-        }) => {
+        Some(FaultKind::Status { status, headers, body }) => {
             inbound.drain();
-            let reply = Reply::new(status)
-                .header("Docker-Distribution-Api-Version", "registry/2.0")
-                .body(body);
-            let reply = headers
-                .iter()
-                .fold(reply, |reply, (name, value)| reply.header(name, value));
-            End::Reply {
-                reply,
-                delay: Duration::ZERO,
-                truncated: false,
-            }
+            let reply = Reply::new(status).header("Docker-Distribution-Api-Version", "registry/2.0").body(body);
+            let reply = headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value));
+            End::Reply { reply, delay: Duration::ZERO, truncated: false }
         }
         Some(FaultKind::Redirect(place)) => {
             inbound.drain();
             let reply = Reply::new(307).header("Location", &place);
-            End::Reply {
-                reply,
-                delay: Duration::ZERO,
-                truncated: false,
-            }
+            End::Reply { reply, delay: Duration::ZERO, truncated: false }
         }
         fault => {
             match fault {
@@ -385,12 +307,7 @@ async fn act(
     end
 }
 
-async fn handle(
-    shared: &Arc<Shared>,
-    call: &Call,
-    sequence: usize,
-    inbound: &mut Inbound,
-) -> Result<Reply, Refusal> {
+async fn handle(shared: &Arc<Shared>, call: &Call, sequence: usize, inbound: &mut Inbound) -> Result<Reply, Refusal> {
     match call.side {
         Side::Api => api::handle(shared, call, sequence, inbound).await,
         Side::Registry => registry::handle(shared, call, sequence, inbound).await,
@@ -399,12 +316,7 @@ async fn handle(
 }
 
 /// Does to the outcome of a request what its fault demands.
-fn spoil(
-    outcome: Result<Reply, Refusal>,
-    fault: Option<FaultKind>,
-    call: &Call,
-    inbound: Inbound,
-) -> End {
+fn spoil(outcome: Result<Reply, Refusal>, fault: Option<FaultKind>, call: &Call, inbound: Inbound) -> End {
     let mut reply = match outcome {
         Ok(reply) => reply,
         Err(Refusal::Reply(reply)) => *reply,
@@ -422,9 +334,5 @@ fn spoil(
         Some(FaultKind::Header { name, value }) => reply.set(&name, value.as_deref()),
         _ => (),
     }
-    End::Reply {
-        reply,
-        delay,
-        truncated,
-    }
+    End::Reply { reply, delay, truncated }
 }

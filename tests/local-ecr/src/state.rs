@@ -30,48 +30,28 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(config: &Config) -> Self {
-        let mut state = Self {
-            faults: config.faults.clone(),
-            ..Self::default()
-        };
+        let mut state = Self { faults: config.faults.clone(), ..Self::default() };
         for (registry, name) in &config.repositories {
             state.create(config, registry, name);
         }
-        state.buckets = config
-            .rates
-            .iter()
-            .map(|(name, rate)| (name.clone(), Bucket::full(*rate)))
-            .collect();
+        state.buckets = config.rates.iter().map(|(name, rate)| (name.clone(), Bucket::full(*rate))).collect();
         state
     }
 
     /// Makes a repository, unless it is there.
-    pub(crate) fn create(
-        &mut self,
-        config: &Config,
-        registry: &RegistryId,
-        name: &str,
-    ) -> &mut Repository {
+    pub(crate) fn create(&mut self, config: &Config, registry: &RegistryId, name: &str) -> &mut Repository {
         let mutability = || config.mutability.get(name).cloned().unwrap_or_default();
         self.repositories
             .entry((registry.clone(), name.to_owned()))
-            .or_insert_with(|| Repository {
-                mutability: mutability(),
-                ..Repository::default()
-            })
+            .or_insert_with(|| Repository { mutability: mutability(), ..Repository::default() })
     }
 
     pub(crate) fn repository(&self, registry: &RegistryId, name: &str) -> Option<&Repository> {
         self.repositories.get(&(registry.clone(), name.to_owned()))
     }
 
-    pub(crate) fn repository_mut(
-        &mut self,
-        registry: &RegistryId,
-        name: &str,
-    ) -> Option<&mut Repository> {
-        self.repositories
-            .get_mut(&(registry.clone(), name.to_owned()))
+    pub(crate) fn repository_mut(&mut self, registry: &RegistryId, name: &str) -> Option<&mut Repository> {
+        self.repositories.get_mut(&(registry.clone(), name.to_owned()))
     }
 }
 
@@ -87,25 +67,14 @@ pub(crate) struct Repository {
 impl Repository {
     /// A blob whose upload was just acknowledged. One that was there keeps its age.
     pub(crate) fn add_blob(&mut self, digest: Digest, size: u64, lag: LayerLag) {
-        let refusals = if let LayerLag::Refusals(refusals) = lag {
-            refusals
-        } else {
-            0
-        };
-        self.blobs.entry(digest).or_insert(Blob {
-            size,
-            since: Instant::now(),
-            refusals,
-        });
+        let refusals = if let LayerLag::Refusals(refusals) = lag { refusals } else { 0 };
+        self.blobs.entry(digest).or_insert(Blob { size, since: Instant::now(), refusals });
     }
 
     /// The digest that a tag or digest stands for.
     pub(crate) fn resolve(&self, reference: &str) -> Option<&Digest> {
         match Digest::parse(reference) {
-            Some(digest) => self
-                .manifests
-                .get_key_value(&digest)
-                .map(|(digest, _)| digest),
+            Some(digest) => self.manifests.get_key_value(&digest).map(|(digest, _)| digest),
             None => self.tags.get(reference),
         }
     }
@@ -115,17 +84,8 @@ impl Repository {
         let Some(manifest) = self.manifests.get(root) else {
             return vec![root.clone()];
         };
-        let blobs = manifest
-            .document
-            .blobs
-            .iter()
-            .filter(|digest| !self.blobs.contains_key(digest))
-            .cloned();
-        let children = manifest
-            .document
-            .children
-            .iter()
-            .flat_map(|child| self.missing_below(child));
+        let blobs = manifest.document.blobs.iter().filter(|digest| !self.blobs.contains_key(digest)).cloned();
+        let children = manifest.document.children.iter().flat_map(|child| self.missing_below(child));
         blobs.chain(children).collect()
     }
 }

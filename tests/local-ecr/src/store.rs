@@ -23,9 +23,7 @@ impl Store {
     pub(crate) fn new(folder: &Path) -> io::Result<Self> {
         std::fs::create_dir(folder.join("blobs"))?;
         std::fs::create_dir(folder.join("uploads"))?;
-        Ok(Self {
-            folder: folder.to_owned(),
-        })
+        Ok(Self { folder: folder.to_owned() })
     }
 
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -36,13 +34,7 @@ impl Store {
     pub(crate) fn begin(&self, session: &str) -> io::Result<Upload> {
         let path = self.folder.join("uploads").join(session);
         let file = File::create(&path)?;
-        Ok(Upload {
-            path,
-            file,
-            hasher: Sha256::new(),
-            received: 0,
-            parts: Vec::new(),
-        })
+        Ok(Upload { path, file, hasher: Sha256::new(), received: 0, parts: Vec::new() })
     }
 
     /// Makes an upload a blob.

@@ -24,65 +24,45 @@ impl<'a> RegistryView<'a> {
     }
 
     fn read<T>(&self, repository: &str, work: impl FnOnce(&Repository) -> T) -> Option<T> {
-        lock(&self.shared.state)
-            .repository(&self.registry, repository)
-            .map(work)
+        lock(&self.shared.state).repository(&self.registry, repository).map(work)
     }
 
     /// The names of the repositories.
     #[must_use]
     pub fn repositories(&self) -> Vec<String> {
         let state = lock(&self.shared.state);
-        state
-            .repositories
-            .keys()
-            .filter(|(id, _)| *id == self.registry)
-            .map(|(_, name)| name.clone())
-            .collect()
+        state.repositories.keys().filter(|(id, _)| *id == self.registry).map(|(_, name)| name.clone()).collect()
     }
 
     /// The digest under a tag.
     #[must_use]
     pub fn tag(&self, repository: &str, tag: &str) -> Option<String> {
-        self.read(repository, |held| {
-            held.tags.get(tag).map(ToString::to_string)
-        })?
+        self.read(repository, |held| held.tags.get(tag).map(ToString::to_string))?
     }
 
     /// A repository's tags, sorted.
     #[must_use]
     pub fn tags(&self, repository: &str) -> Vec<String> {
-        self.read(repository, |held| held.tags.keys().cloned().collect())
-            .unwrap_or_default()
+        self.read(repository, |held| held.tags.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// The digests of a repository's manifests, sorted.
     #[must_use]
     pub fn manifests(&self, repository: &str) -> Vec<String> {
-        self.read(repository, |held| {
-            held.manifests.keys().map(ToString::to_string).collect()
-        })
-        .unwrap_or_default()
+        self.read(repository, |held| held.manifests.keys().map(ToString::to_string).collect()).unwrap_or_default()
     }
 
     /// A manifest's bytes.
     #[must_use]
     pub fn manifest(&self, repository: &str, digest: &str) -> Option<Bytes> {
         let digest = Digest::parse(digest)?;
-        self.read(repository, |held| {
-            held.manifests
-                .get(&digest)
-                .map(|manifest| manifest.bytes.clone())
-        })?
+        self.read(repository, |held| held.manifests.get(&digest).map(|manifest| manifest.bytes.clone()))?
     }
 
     /// The digests of a repository's blobs, sorted.
     #[must_use]
     pub fn blobs(&self, repository: &str) -> Vec<String> {
-        self.read(repository, |held| {
-            held.blobs.keys().map(ToString::to_string).collect()
-        })
-        .unwrap_or_default()
+        self.read(repository, |held| held.blobs.keys().map(ToString::to_string).collect()).unwrap_or_default()
     }
 
     /// The file that holds a blob, if the repository has it.
@@ -101,10 +81,7 @@ impl<'a> RegistryView<'a> {
     #[expect(clippy::must_use_candidate, reason = "a test may know the digest")]
     pub fn seed_blob(&self, repository: &str, bytes: &[u8]) -> String {
         let digest = Digest::of(Algorithm::Sha256, bytes);
-        self.shared
-            .store
-            .put(&digest, bytes)
-            .expect("the blob folder is writable");
+        self.shared.store.put(&digest, bytes).expect("the blob folder is writable");
         let mut state = lock(&self.shared.state);
         let held = state.create(&self.shared.config, &self.registry, repository);
         held.add_blob(digest.clone(), bytes.len() as u64, LayerLag::None);
@@ -117,22 +94,11 @@ impl<'a> RegistryView<'a> {
     ///
     /// When it isn't a manifest of this media type.
     #[expect(clippy::must_use_candidate, reason = "a test may know the digest")]
-    pub fn seed_manifest(
-        &self,
-        repository: &str,
-        media_type: &str,
-        bytes: &[u8],
-        tag: Option<&str>,
-    ) -> String {
-        let document = Document::read(media_type, bytes).unwrap_or_else(|unreadable| {
-            panic!("not a manifest of type {media_type}: {unreadable:?}")
-        });
+    pub fn seed_manifest(&self, repository: &str, media_type: &str, bytes: &[u8], tag: Option<&str>) -> String {
+        let document = Document::read(media_type, bytes)
+            .unwrap_or_else(|unreadable| panic!("not a manifest of type {media_type}: {unreadable:?}"));
         let digest = Digest::of(Algorithm::Sha256, bytes);
-        let manifest = Manifest {
-            media_type: media_type.to_owned(),
-            bytes: Bytes::copy_from_slice(bytes),
-            document,
-        };
+        let manifest = Manifest { media_type: media_type.to_owned(), bytes: Bytes::copy_from_slice(bytes), document };
         let mut state = lock(&self.shared.state);
         let held = state.create(&self.shared.config, &self.registry, repository);
         held.manifests.insert(digest.clone(), manifest);

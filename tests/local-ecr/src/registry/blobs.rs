@@ -25,23 +25,13 @@ impl Exchange<'_> {
 
     fn blob(&self, repository: &str, digest: &str) -> Result<(Digest, u64), Refusal> {
         let digest = parse_digest(digest)?;
-        let size = self.within(repository, |held| {
-            held.blobs.get(&digest).map(|blob| blob.size)
-        })?;
-        let unknown = || {
-            error_reply(
-                404,
-                "BLOB_UNKNOWN",
-                &format!("blob unknown to registry: {digest}"),
-            )
-        };
+        let size = self.within(repository, |held| held.blobs.get(&digest).map(|blob| blob.size))?;
+        let unknown = || error_reply(404, "BLOB_UNKNOWN", &format!("blob unknown to registry: {digest}"));
         let size = size.ok_or_else(unknown)?;
         Ok((digest, size))
     }
 }
 
 fn described(digest: &Digest) -> Reply {
-    Reply::new(200)
-        .header("Content-Type", "application/octet-stream")
-        .header("Docker-Content-Digest", digest.as_str())
+    Reply::new(200).header("Content-Type", "application/octet-stream").header("Docker-Content-Digest", digest.as_str())
 }

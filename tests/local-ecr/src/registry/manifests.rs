@@ -16,11 +16,7 @@ const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
 
 impl Exchange<'_> {
     /// HEAD: the digest is in a header.
-    pub(super) fn manifest_head(
-        &self,
-        repository: &str,
-        reference: &str,
-    ) -> Result<Reply, Refusal> {
+    pub(super) fn manifest_head(&self, repository: &str, reference: &str) -> Result<Reply, Refusal> {
         let (digest, reply) = self.manifest(repository, reference)?;
         Ok(reply.header("Docker-Content-Digest", digest.as_str()))
     }
@@ -36,34 +32,23 @@ impl Exchange<'_> {
         self.within(repository, |held| {
             let digest = held.resolve(reference)?.clone();
             let manifest = held.manifests.get(&digest)?;
-            let reply = Reply::new(200)
-                .header("Content-Type", &manifest.media_type)
-                .body(manifest.bytes.clone());
+            let reply = Reply::new(200).header("Content-Type", &manifest.media_type).body(manifest.bytes.clone());
             Some((digest, reply))
         })?
         .ok_or_else(|| error_reply(404, "MANIFEST_UNKNOWN", "Requested image not found").into())
     }
 
     /// PUT: everything it points to must be there. The reply has no `Location`.
-    pub(super) async fn manifest_put(
-        &mut self,
-        repository: &str,
-        reference: &str,
-    ) -> Result<Reply, Refusal> {
+    pub(super) async fn manifest_put(&mut self, repository: &str, reference: &str) -> Result<Reply, Refusal> {
         self.permit(Action::PutImage, repository)?;
         self.create_on_push(repository);
         self.within(repository, |_| ())?;
         check_reference(reference)?;
         let Some(bytes) = self.inbound.collect(MANIFEST_LIMIT).await? else {
-            let constraint =
-                format!("Member must have length less than or equal to {MANIFEST_LIMIT}");
+            let constraint = format!("Member must have length less than or equal to {MANIFEST_LIMIT}");
             return Err(unsupported(&constraint));
         };
-        let media_type = self
-            .call
-            .header("content-type")
-            .unwrap_or_default()
-            .to_owned();
+        let media_type = self.call.header("content-type").unwrap_or_default().to_owned();
         let document = Document::read(&media_type, &bytes).map_err(|unreadable| match unreadable {
             Unreadable::Syntax => unsupported("Invalid JSON syntax"),
             Unreadable::MediaType => {
@@ -76,27 +61,17 @@ impl Exchange<'_> {
         let subject = document.subject.clone();
         let tag = Digest::parse(reference).is_none().then_some(reference);
         self.within(repository, |held| {
-            check_document(held, &document, config)
-                .map_err(|lack| self.lacking(repository, &lack))?;
+            check_document(held, &document, config).map_err(|lack| self.lacking(repository, &lack))?;
             if let Some(tag) = tag {
                 check_tag(held, repository, tag, &digest, config)?;
                 held.tags.insert(tag.to_owned(), digest.clone());
             }
-            held.manifests.insert(
-                digest.clone(),
-                Manifest {
-                    media_type,
-                    bytes,
-                    document,
-                },
-            );
+            held.manifests.insert(digest.clone(), Manifest { media_type, bytes, document });
             Ok::<_, Refusal>(())
         })??;
         let reply = Reply::new(201).header("Docker-Content-Digest", digest.as_str());
         Ok(match subject {
-            Some(subject) if config.oci_subject_header => {
-                reply.header("OCI-Subject", subject.as_str())
-            }
+            Some(subject) if config.oci_subject_header => reply.header("OCI-Subject", subject.as_str()),
             _ => reply,
         })
     }
@@ -121,9 +96,7 @@ impl Exchange<'_> {
                 return unsupported("Limit on number of layers per image exceeded");
             }
             (Lack::Children(digests), _) => (400, "MANIFEST_BLOB_UNKNOWN", "Images", digests),
-            (Lack::Layers(digests), MissingLayer::BlobUploadUnknown) => {
-                (404, "BLOB_UPLOAD_UNKNOWN", "Layers", digests)
-            }
+            (Lack::Layers(digests), MissingLayer::BlobUploadUnknown) => (404, "BLOB_UPLOAD_UNKNOWN", "Layers", digests),
             (Lack::Layers(digests), MissingLayer::ManifestBlobUnknown) => {
                 (400, "MANIFEST_BLOB_UNKNOWN", "Layers", digests)
             }
@@ -142,10 +115,7 @@ impl Exchange<'_> {
         self.permit(Action::ListImages, repository)?;
         self.within(repository, |held| {
             let tags: Vec<_> = held.tags.keys().collect();
-            Reply::new(200).json(
-                "application/json; charset=utf-8",
-                &json!({ "name": repository, "tags": tags }),
-            )
+            Reply::new(200).json("application/json; charset=utf-8", &json!({ "name": repository, "tags": tags }))
         })
     }
 }
@@ -158,10 +128,7 @@ enum Lack {
 }
 
 fn check_document(held: &mut Repository, document: &Document, config: &Config) -> Result<(), Lack> {
-    if config
-        .layer_limit
-        .is_some_and(|limit| document.layers > limit)
-    {
+    if config.layer_limit.is_some_and(|limit| document.layers > limit) {
         return Err(Lack::TooManyLayers);
     }
     let absent = |digest: &&Digest| !held.manifests.contains_key(digest);
@@ -169,66 +136,31 @@ fn check_document(held: &mut Repository, document: &Document, config: &Config) -
     if !children.is_empty() {
         return Err(Lack::Children(children));
     }
-    let known = |digest: &Digest| {
-        held.manifests
-            .values()
-            .any(|manifest| manifest.document.blobs.contains(digest))
-    };
+    let known = |digest: &Digest| held.manifests.values().any(|manifest| manifest.document.blobs.contains(digest));
     // A blob that a manifest names already has outlived its lag.
     let lag = |digest: &Digest| {
-        if known(digest) {
-            LayerLag::None
-        } else {
-            config.layer_lag
-        }
+        if known(digest) { LayerLag::None } else { config.layer_lag }
     };
-    let lags: Vec<_> = document
-        .blobs
-        .iter()
-        .map(|digest| (digest.clone(), lag(digest)))
-        .collect();
+    let lags: Vec<_> = document.blobs.iter().map(|digest| (digest.clone(), lag(digest))).collect();
     let mut layers = Vec::new();
     for (digest, lag) in lags {
-        if !held
-            .blobs
-            .get_mut(&digest)
-            .is_some_and(|blob| blob.settled(lag))
-            && !layers.contains(&digest)
-        {
+        if !held.blobs.get_mut(&digest).is_some_and(|blob| blob.settled(lag)) && !layers.contains(&digest) {
             layers.push(digest);
         }
     }
-    if layers.is_empty() {
-        Ok(())
-    } else {
-        Err(Lack::Layers(layers))
-    }
+    if layers.is_empty() { Ok(()) } else { Err(Lack::Layers(layers)) }
 }
 
 /// Whether a tag may be put on a digest.
-fn check_tag(
-    held: &Repository,
-    repository: &str,
-    tag: &str,
-    digest: &Digest,
-    config: &Config,
-) -> Result<(), Refusal> {
-    let Some(present) = held
-        .tags
-        .get(tag)
-        .filter(|_| held.mutability.is_immutable(tag))
-    else {
+fn check_tag(held: &Repository, repository: &str, tag: &str, digest: &Digest, config: &Config) -> Result<(), Refusal> {
+    let Some(present) = held.tags.get(tag).filter(|_| held.mutability.is_immutable(tag)) else {
         return Ok(());
     };
     // Whether the same digest again is refused is unknown.
     if present == digest && !config.same_digest_refused {
         return Ok(());
     }
-    let what = if config.older_immutability_words {
-        "repository"
-    } else {
-        "tag"
-    };
+    let what = if config.older_immutability_words { "repository" } else { "tag" };
     let message = format!(
         "The image tag '{tag}' already exists in the '{repository}' repository and cannot be overwritten because the {what} is immutable."
     );
@@ -252,8 +184,6 @@ fn check_reference(reference: &str) -> Result<(), Refusal> {
 }
 
 fn unsupported(constraint: &str) -> Refusal {
-    let message = format!(
-        "Invalid parameter at 'ImageManifest' failed to satisfy constraint: '{constraint}'"
-    );
+    let message = format!("Invalid parameter at 'ImageManifest' failed to satisfy constraint: '{constraint}'");
     error_reply(405, "UNSUPPORTED", &message).into()
 }

@@ -29,12 +29,7 @@ pub(crate) async fn handle(
     sequence: usize,
     inbound: &mut Inbound,
 ) -> Result<Reply, Refusal> {
-    let exchange = Exchange {
-        shared,
-        call,
-        sequence,
-        inbound,
-    };
+    let exchange = Exchange { shared, call, sequence, inbound };
     let versioned = |reply: Reply| reply.header("Docker-Distribution-Api-Version", "registry/2.0");
     match exchange.dispatch().await {
         Ok(reply) => Ok(versioned(reply)),
@@ -59,55 +54,23 @@ impl Exchange<'_> {
         self.authenticate()?;
         match (self.call.method.clone(), route) {
             (Method::GET | Method::HEAD, Route::Base) => Ok(Reply::new(200)),
-            (Method::HEAD, Route::Blob { repository, digest }) => {
-                self.blob_head(&repository, &digest)
-            }
-            (Method::GET, Route::Blob { repository, digest }) => {
-                self.blob_get(&repository, &digest)
-            }
+            (Method::HEAD, Route::Blob { repository, digest }) => self.blob_head(&repository, &digest),
+            (Method::GET, Route::Blob { repository, digest }) => self.blob_get(&repository, &digest),
             (Method::POST, Route::Uploads { repository }) => self.upload_open(&repository),
-            (Method::PATCH, Route::Session { repository, id }) => {
-                self.upload_patch(&repository, &id).await
-            }
-            (Method::PUT, Route::Session { repository, id }) => {
-                self.upload_finish(&repository, &id).await
-            }
-            (Method::DELETE, Route::Session { repository, id }) => {
-                self.upload_cancel(&repository, &id)
-            }
+            (Method::PATCH, Route::Session { repository, id }) => self.upload_patch(&repository, &id).await,
+            (Method::PUT, Route::Session { repository, id }) => self.upload_finish(&repository, &id).await,
+            (Method::DELETE, Route::Session { repository, id }) => self.upload_cancel(&repository, &id),
             (Method::GET | Method::HEAD, Route::Session { .. }) => {
                 // Seen on public ECR, unknown on private (facts/ecr.md, Uploading).
-                Ok(error_reply(
-                    404,
-                    "BLOB_UPLOAD_UNKNOWN",
-                    "blob upload unknown to registry",
-                ))
+                Ok(error_reply(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"))
             }
-            (
-                Method::HEAD,
-                Route::Manifest {
-                    repository,
-                    reference,
-                },
-            ) => self.manifest_head(&repository, &reference),
-            (
-                Method::GET,
-                Route::Manifest {
-                    repository,
-                    reference,
-                },
-            ) => self.manifest_get(&repository, &reference),
-            (
-                Method::PUT,
-                Route::Manifest {
-                    repository,
-                    reference,
-                },
-            ) => self.manifest_put(&repository, &reference).await,
+            (Method::HEAD, Route::Manifest { repository, reference }) => self.manifest_head(&repository, &reference),
+            (Method::GET, Route::Manifest { repository, reference }) => self.manifest_get(&repository, &reference),
+            (Method::PUT, Route::Manifest { repository, reference }) => {
+                self.manifest_put(&repository, &reference).await
+            }
             (Method::GET, Route::Tags { repository }) => self.tags(&repository),
-            (Method::GET, Route::Referrers { repository, digest }) => {
-                self.referrers(&repository, &digest)
-            }
+            (Method::GET, Route::Referrers { repository, digest }) => self.referrers(&repository, &digest),
             _ => Ok(self.shared.unknown(self.call)),
         }
     }
@@ -121,10 +84,8 @@ impl Exchange<'_> {
                 Err(error_reply(403, "DENIED", message).into())
             }
             _ => {
-                let realm = format!(
-                    "Basic realm=\"https://{}/\",service=\"ecr.amazonaws.com\"",
-                    self.call.registry.host()
-                );
+                let realm =
+                    format!("Basic realm=\"https://{}/\",service=\"ecr.amazonaws.com\"", self.call.registry.host());
                 Err(Reply::new(401)
                     .header("Www-Authenticate", &realm)
                     .header("Content-Type", "text/plain; charset=utf-8")
@@ -136,24 +97,14 @@ impl Exchange<'_> {
 
     /// Notes the action that a request needs, and refuses it for want of permission or of quota.
     fn permit(&self, action: Action, repository: &str) -> Result<(), Refusal> {
-        self.shared
-            .journal
-            .note(self.sequence, |entry| entry.actions.push(action.name()));
+        self.shared.journal.note(self.sequence, |entry| entry.actions.push(action.name()));
         if !self.shared.config.policy.allows(action) {
             if !action.is_least_privilege() {
                 let request = self.call.to_string();
-                self.shared.violate(Violation::ForbiddenAction {
-                    action: action.name(),
-                    request,
-                });
+                self.shared.violate(Violation::ForbiddenAction { action: action.name(), request });
             }
             let resource = repository_arn(&self.call.registry, repository);
-            return Err(error_reply(
-                403,
-                "DENIED",
-                &refusal(&self.call.registry, action, &resource),
-            )
-            .into());
+            return Err(error_reply(403, "DENIED", &refusal(&self.call.registry, action, &resource)).into());
         }
         if within_quota(self.shared, action) {
             Ok(())
@@ -180,9 +131,7 @@ impl Exchange<'_> {
 
     fn name_unknown(&self, name: &str) -> Refusal {
         let account = &self.call.registry.account;
-        let message = format!(
-            "The repository with name '{name}' does not exist in the registry with id '{account}'"
-        );
+        let message = format!("The repository with name '{name}' does not exist in the registry with id '{account}'");
         error_reply(404, "NAME_UNKNOWN", &message).into()
     }
 
@@ -195,19 +144,11 @@ impl Exchange<'_> {
 /// Takes one request out of the action's quota, if it has one.
 pub(crate) fn within_quota(shared: &Shared, action: Action) -> bool {
     let mut state = lock(&shared.state);
-    state
-        .buckets
-        .get_mut(action.name())
-        .is_none_or(|bucket| bucket.take(Instant::now()))
+    state.buckets.get_mut(action.name()).is_none_or(|bucket| bucket.take(Instant::now()))
 }
 
 fn digest_invalid(text: &str) -> Refusal {
-    error_reply(
-        400,
-        "DIGEST_INVALID",
-        &format!("The digest '{text}' is not valid"),
-    )
-    .into()
+    error_reply(400, "DIGEST_INVALID", &format!("The digest '{text}' is not valid")).into()
 }
 
 fn parse_digest(text: &str) -> Result<Digest, Refusal> {

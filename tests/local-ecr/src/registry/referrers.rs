@@ -23,24 +23,16 @@ impl Exchange<'_> {
         let subject = parse_digest(subject)?;
         let wanted = self.call.query.get("artifactType");
         let manifests: Vec<_> = self.within(repository, |held| {
-            let referring = held
-                .manifests
-                .iter()
-                .filter(|(_, manifest)| manifest.document.subject.as_ref() == Some(&subject));
+            let referring =
+                held.manifests.iter().filter(|(_, manifest)| manifest.document.subject.as_ref() == Some(&subject));
             referring
-                .filter(|(_, manifest)| {
-                    wanted.is_none() || manifest.document.artifact_type.as_ref() == wanted
-                })
+                .filter(|(_, manifest)| wanted.is_none() || manifest.document.artifact_type.as_ref() == wanted)
                 .map(|(digest, manifest)| descriptor(digest, manifest))
                 .collect()
         })?;
         let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests });
         let reply = Reply::new(200).json(OCI_INDEX, &index);
-        Ok(if wanted.is_some() {
-            reply.header("OCI-Filters-Applied", "artifactType")
-        } else {
-            reply
-        })
+        Ok(if wanted.is_some() { reply.header("OCI-Filters-Applied", "artifactType") } else { reply })
     }
 }
 

@@ -24,11 +24,7 @@ impl Exchange<'_> {
         if let Err(refusal) = self.permit(Action::InitiateLayerUpload, repository) {
             let allowed = config.policy.allows(Action::InitiateLayerUpload);
             let closes = config.missing_permission == MissingPermission::CloseConnection;
-            return Err(if closes && !allowed {
-                Refusal::Cut
-            } else {
-                refusal
-            });
+            return Err(if closes && !allowed { Refusal::Cut } else { refusal });
         }
         self.create_on_push(repository);
         if let Err(refusal) = self.within(repository, |_| ()) {
@@ -67,27 +63,16 @@ impl Exchange<'_> {
         };
         let digest = parse_digest(digest)?;
         let action = Action::GetDownloadUrlForLayer;
-        self.shared
-            .journal
-            .note(self.sequence, |entry| entry.actions.push(action.name()));
+        self.shared.journal.note(self.sequence, |entry| entry.actions.push(action.name()));
         let config = &self.shared.config;
         if !config.blob_mounting || !config.policy.allows(action) {
             return Ok(None);
         }
         let mut state = lock(&self.shared.state);
-        let named = state
-            .repository(&self.call.registry, source)
-            .and_then(|source| {
-                let named = source
-                    .manifests
-                    .values()
-                    .any(|manifest| manifest.document.blobs.contains(&digest));
-                source
-                    .blobs
-                    .get(&digest)
-                    .filter(|_| named)
-                    .map(|blob| blob.size)
-            });
+        let named = state.repository(&self.call.registry, source).and_then(|source| {
+            let named = source.manifests.values().any(|manifest| manifest.document.blobs.contains(&digest));
+            source.blobs.get(&digest).filter(|_| named).map(|blob| blob.size)
+        });
         let target = state.repository_mut(&self.call.registry, repository);
         let (Some(size), Some(target)) = (named, target) else {
             return Ok(None);
@@ -97,37 +82,23 @@ impl Exchange<'_> {
     }
 
     /// PATCH: a part. Answered 201, with a `Range` that stays at the first part's end.
-    pub(super) async fn upload_patch(
-        &mut self,
-        repository: &str,
-        id: &str,
-    ) -> Result<Reply, Refusal> {
+    pub(super) async fn upload_patch(&mut self, repository: &str, id: &str) -> Result<Reply, Refusal> {
         self.permit(Action::UploadLayerPart, repository)?;
         let upload = self.session(repository, id)?;
         let mut upload = upload.lock().await;
         self.receive(&mut upload).await?;
         let last = upload.parts().first().map_or(0, |part| part.length - 1);
-        Ok(Reply::new(201)
-            .header("Location", &self.session_url(repository, id))
-            .header("Range", &format!("0-{last}")))
+        Ok(Reply::new(201).header("Location", &self.session_url(repository, id)).header("Range", &format!("0-{last}")))
     }
 
     /// PUT: the last part, if there is one, and the end.
-    pub(super) async fn upload_finish(
-        &mut self,
-        repository: &str,
-        id: &str,
-    ) -> Result<Reply, Refusal> {
+    pub(super) async fn upload_finish(&mut self, repository: &str, id: &str) -> Result<Reply, Refusal> {
         if !self.inbound.is_empty() {
             self.permit(Action::UploadLayerPart, repository)?;
         }
         self.permit(Action::CompleteLayerUpload, repository)?;
         let upload = self.session(repository, id)?;
-        let digest = self
-            .call
-            .query
-            .get("digest")
-            .ok_or_else(|| digest_invalid(""))?;
+        let digest = self.call.query.get("digest").ok_or_else(|| digest_invalid(""))?;
         let digest = parse_digest(digest)?;
         let mut upload = upload.lock().await;
         if !self.inbound.is_empty() {
@@ -156,15 +127,9 @@ impl Exchange<'_> {
         // A body without `Content-Range` starts at 0, on a used session too (apple/containerization#790).
         let (first, last) = match self.call.header("content-range") {
             None => (0, None),
-            Some(range) => parse_range(range)
-                .map(|(first, last)| (first, Some(last)))
-                .ok_or_else(|| {
-                    error_reply(
-                        400,
-                        "BLOB_UPLOAD_INVALID",
-                        &format!("The content range '{range}' is not valid"),
-                    )
-                })?,
+            Some(range) => parse_range(range).map(|(first, last)| (first, Some(last))).ok_or_else(|| {
+                error_reply(400, "BLOB_UPLOAD_INVALID", &format!("The content range '{range}' is not valid"))
+            })?,
         };
         let expected = upload.received();
         if first != expected {
@@ -182,25 +147,14 @@ impl Exchange<'_> {
     }
 
     async fn store(&mut self, upload: &mut Upload) -> Result<(), Refusal> {
-        while let Some(bytes) = self
-            .inbound
-            .next()
-            .await
-            .map_err(<Refusal as From<Broken>>::from)?
-        {
+        while let Some(bytes) = self.inbound.next().await.map_err(<Refusal as From<Broken>>::from)? {
             block_in_place(|| upload.append(&bytes))?;
         }
         Ok(())
     }
 
     /// Makes a session's bytes a blob.
-    fn commit(
-        &self,
-        repository: &str,
-        id: &str,
-        upload: &Upload,
-        digest: &Digest,
-    ) -> Result<Reply, Refusal> {
+    fn commit(&self, repository: &str, id: &str, upload: &Upload, digest: &Digest) -> Result<Reply, Refusal> {
         let invalid = |message: &str| error_reply(400, "BLOB_UPLOAD_INVALID", message).into();
         if upload.received() == 0 {
             let account = &self.call.registry.account;
@@ -209,67 +163,36 @@ impl Exchange<'_> {
             )));
         }
         // What a cut left behind may be short: a client may go on from there.
-        let earlier = upload
-            .parts()
-            .split_last()
-            .map_or(&[][..], |(_, earlier)| earlier);
-        if earlier
-            .iter()
-            .any(|part| part.whole && part.length < PART_MINIMUM)
-        {
-            return Err(invalid(
-                "All layer parts except the last part should be at least 5MB",
-            ));
+        let earlier = upload.parts().split_last().map_or(&[][..], |(_, earlier)| earlier);
+        if earlier.iter().any(|part| part.whole && part.length < PART_MINIMUM) {
+            return Err(invalid("All layer parts except the last part should be at least 5MB"));
         }
-        let algorithm = if self.shared.config.sha512 {
-            digest.algorithm()
-        } else {
-            Algorithm::Sha256
-        };
+        let algorithm = if self.shared.config.sha512 { digest.algorithm() } else { Algorithm::Sha256 };
         let found = block_in_place(|| upload.digest(algorithm))?;
         let mut state = lock(&self.shared.state);
         // Whoever cancelled in the meantime has taken it away.
-        state
-            .sessions
-            .remove(id)
-            .ok_or_else(|| self.session_unknown(repository, id))?;
+        state.sessions.remove(id).ok_or_else(|| self.session_unknown(repository, id))?;
         if found != *digest {
-            return Err(invalid(
-                "None of the provided layer digests match the calculated layer digest",
-            ));
+            return Err(invalid("None of the provided layer digests match the calculated layer digest"));
         }
         self.shared.store.keep(upload, digest)?;
         if let Some(held) = state.repository_mut(&self.call.registry, repository) {
-            held.add_blob(
-                digest.clone(),
-                upload.received(),
-                self.shared.config.layer_lag,
-            );
+            held.add_blob(digest.clone(), upload.received(), self.shared.config.layer_lag);
         }
         Ok(self.uploaded(repository, digest))
     }
 
     fn uploaded(&self, repository: &str, digest: &Digest) -> Reply {
         Reply::new(201)
-            .header(
-                "Location",
-                &self.url(&format!("/v2/{repository}/blobs/{digest}")),
-            )
+            .header("Location", &self.url(&format!("/v2/{repository}/blobs/{digest}")))
             .header("Docker-Content-Digest", digest.as_str())
     }
 
-    fn session(
-        &self,
-        repository: &str,
-        id: &str,
-    ) -> Result<Arc<tokio::sync::Mutex<Upload>>, Refusal> {
+    fn session(&self, repository: &str, id: &str) -> Result<Arc<tokio::sync::Mutex<Upload>>, Refusal> {
         let state = lock(&self.shared.state);
         let session = state.sessions.get(id);
-        let session =
-            session.filter(|s| s.registry == self.call.registry && s.repository == repository);
-        session
-            .map(|session| Arc::clone(&session.upload))
-            .ok_or_else(|| self.session_unknown(repository, id))
+        let session = session.filter(|s| s.registry == self.call.registry && s.repository == repository);
+        session.map(|session| Arc::clone(&session.upload)).ok_or_else(|| self.session_unknown(repository, id))
     }
 
     fn session_unknown(&self, repository: &str, id: &str) -> Refusal {
@@ -289,15 +212,7 @@ impl Exchange<'_> {
 fn session_name(number: u64) -> String {
     let digest = Digest::of(Algorithm::Sha512, format!("session {number}").as_bytes());
     let hex = &digest.as_str()["sha512:".len()..];
-    format!(
-        "{}-{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..32],
-        &hex[32..]
-    )
+    format!("{}-{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32], &hex[32..])
 }
 
 /// `<first>-<last>`, without a unit before and a total behind.

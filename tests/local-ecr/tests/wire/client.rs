@@ -17,35 +17,18 @@ pub(crate) struct Got {
 impl Got {
     fn parse(raw: &[u8]) -> Self {
         let Some(end) = raw.windows(4).position(|window| window == b"\r\n\r\n") else {
-            return Self {
-                status: 0,
-                headers: Vec::new(),
-                body: raw.to_vec(),
-            };
+            return Self { status: 0, headers: Vec::new(), body: raw.to_vec() };
         };
         let head = String::from_utf8_lossy(&raw[..end]).into_owned();
         let mut lines = head.lines();
-        let status = lines
-            .next()
-            .and_then(|line| line.split(' ').nth(1))
-            .and_then(|status| status.parse().ok());
-        let pair = |line: &str| {
-            line.split_once(": ")
-                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-        };
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
+        let pair = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()));
         let headers = lines.filter_map(pair).collect();
-        Self {
-            status: status.unwrap_or(0),
-            headers,
-            body: raw[end + 4..].to_vec(),
-        }
+        Self { status: status.unwrap_or(0), headers, body: raw[end + 4..].to_vec() }
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The path of the `Location` header.
@@ -64,10 +47,7 @@ impl Got {
     pub(crate) fn refuses(&self, status: u16, code: &str, message: &str) {
         let text = self.text();
         assert_eq!(self.status, status, "{text}");
-        assert!(
-            text.contains(&format!("\"code\":\"{code}\"")) && text.contains(message),
-            "{text}"
-        );
+        assert!(text.contains(&format!("\"code\":\"{code}\"")) && text.contains(message), "{text}");
     }
 }
 
@@ -83,42 +63,22 @@ impl<'a> Client<'a> {
         Self { ecr, token }
     }
 
-    pub(crate) fn request(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Vec<u8> {
-        let mut raw = format!(
-            "{method} {path} HTTP/1.1\r\nConnection: close\r\nAuthorization: Basic {}\r\n",
-            self.token
-        );
+    pub(crate) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+        let mut raw =
+            format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nAuthorization: Basic {}\r\n", self.token);
         let length = body.len().to_string();
         let host = &self.ecr.registry_url()[7..];
         let given = |name: &str| headers.iter().any(|(known, _)| *known == name);
         let usual = [("Content-Length", length.as_str()), ("Host", host)];
-        for (name, value) in headers
-            .iter()
-            .chain(usual.iter().filter(|(name, _)| !given(name)))
-        {
+        for (name, value) in headers.iter().chain(usual.iter().filter(|(name, _)| !given(name))) {
             raw.extend([name, ": ", value, "\r\n"]);
         }
         raw.push_str("\r\n");
         [raw.as_bytes(), body].concat()
     }
 
-    pub(crate) fn send(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
-    ) -> Got {
-        exchange(
-            &self.ecr.registry_url(),
-            &self.request(method, path, headers, body),
-        )
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Got {
+        exchange(&self.ecr.registry_url(), &self.request(method, path, headers, body))
     }
 
     pub(crate) fn get(&self, path: &str) -> Got {
@@ -133,8 +93,7 @@ impl<'a> Client<'a> {
     pub(crate) fn hang_up(&self, method: &str, path: &str, body: &[u8]) {
         let promised = (body.len() + 1).to_string();
         let raw = self.request(method, path, &[("Content-Length", &promised)], body);
-        let mut stream =
-            TcpStream::connect(&self.ecr.registry_url()[7..]).expect("the server listens");
+        let mut stream = TcpStream::connect(&self.ecr.registry_url()[7..]).expect("the server listens");
         stream.write_all(&raw).expect("it reads");
         stream.shutdown(Shutdown::Both).expect("a connection");
         drop(stream);
@@ -143,12 +102,7 @@ impl<'a> Client<'a> {
 
     /// Opens an upload session; gives its path.
     pub(crate) fn open(&self, repository: &str) -> String {
-        let got = self.send(
-            "POST",
-            &format!("/v2/{repository}/blobs/uploads/"),
-            &[],
-            b"",
-        );
+        let got = self.send("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
         assert_eq!(got.status, 202, "{}", got.text());
         got.location()
     }
@@ -156,23 +110,12 @@ impl<'a> Client<'a> {
     /// Uploads a blob in ECR's best way; gives its digest.
     pub(crate) fn upload(&self, repository: &str, bytes: &[u8]) -> String {
         let digest = sha256(bytes);
-        let got = self.send(
-            "PUT",
-            &format!("{}?digest={digest}", self.open(repository)),
-            &[],
-            bytes,
-        );
+        let got = self.send("PUT", &format!("{}?digest={digest}", self.open(repository)), &[], bytes);
         assert_eq!(got.status, 201, "{}", got.text());
         digest
     }
 
-    pub(crate) fn put_manifest(
-        &self,
-        repository: &str,
-        reference: &str,
-        media_type: &str,
-        bytes: &[u8],
-    ) -> Got {
+    pub(crate) fn put_manifest(&self, repository: &str, reference: &str, media_type: &str, bytes: &[u8]) -> Got {
         let path = format!("/v2/{repository}/manifests/{reference}");
         self.send("PUT", &path, &[("Content-Type", media_type)], bytes)
     }
@@ -191,9 +134,7 @@ pub(crate) fn exchange(origin: &str, raw: &[u8]) -> Got {
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     let hash = sha2::Sha256::digest(bytes);
-    let digits = |byte: &u8| {
-        [byte >> 4, byte & 15].map(|half| char::from(b"0123456789abcdef"[usize::from(half)]))
-    };
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|half| char::from(b"0123456789abcdef"[usize::from(half)]));
     let hex: String = hash.iter().flat_map(digits).collect();
     format!("sha256:{hex}")
 }

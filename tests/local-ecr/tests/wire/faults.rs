@@ -6,11 +6,7 @@ use crate::client::{Client, exchange, sha256};
 
 fn server(faults: impl IntoIterator<Item = Fault>) -> LocalEcr {
     let builder = LocalEcr::builder().repository("app").allow_pull();
-    faults
-        .into_iter()
-        .fold(builder, local_ecr::Builder::fault)
-        .start()
-        .expect("starts")
+    faults.into_iter().fold(builder, local_ecr::Builder::fault).start().expect("starts")
 }
 
 #[test]
@@ -19,10 +15,7 @@ fn the_nth_request_is_struck() {
         Fault::at(2).does(FaultKind::Cut),
         Fault::at(3).does(FaultKind::status(503)),
         Fault::at(4).does(FaultKind::Redirect("http://127.0.0.1:9/away".into())),
-        Fault::at(5).does(FaultKind::Header {
-            name: "Docker-Distribution-Api-Version".into(),
-            value: None,
-        }),
+        Fault::at(5).does(FaultKind::Header { name: "Docker-Distribution-Api-Version".into(), value: None }),
         Fault::at(6).does(FaultKind::Delay(Duration::from_millis(50))),
     ]);
     let client = Client::new(&ecr);
@@ -30,15 +23,9 @@ fn the_nth_request_is_struck() {
     assert_eq!(client.get("/v2/").status, 0);
     client.get("/v2/").refuses(503, "UNKNOWN", "");
     let got = client.get("/v2/");
-    assert_eq!(
-        (got.status, got.header("location")),
-        (307, Some("http://127.0.0.1:9/away"))
-    );
+    assert_eq!((got.status, got.header("location")), (307, Some("http://127.0.0.1:9/away")));
     let got = client.get("/v2/");
-    assert_eq!(
-        (got.status, got.header("docker-distribution-api-version")),
-        (200, None)
-    );
+    assert_eq!((got.status, got.header("docker-distribution-api-version")), (200, None));
     let begun = Instant::now();
     assert_eq!(client.get("/v2/").status, 200);
     assert!(begun.elapsed() >= Duration::from_millis(50));
@@ -55,22 +42,8 @@ fn a_cut_in_the_body_keeps_what_came() {
     assert_eq!(client.send("PUT", &finish, &[], &bytes).status, 0);
     ecr.wait_for_quiet();
     assert_eq!(ecr.journal()[1].bytes, 1000);
-    client.send("PUT", &finish, &[], &bytes).refuses(
-        416,
-        "BLOB_UPLOAD_INVALID",
-        "is 0 instead of 1000",
-    );
-    assert_eq!(
-        client
-            .send(
-                "PUT",
-                &finish,
-                &[("Content-Range", "1000-99999")],
-                &bytes[1000..]
-            )
-            .status,
-        201
-    );
+    client.send("PUT", &finish, &[], &bytes).refuses(416, "BLOB_UPLOAD_INVALID", "is 0 instead of 1000");
+    assert_eq!(client.send("PUT", &finish, &[("Content-Range", "1000-99999")], &bytes[1000..]).status, 201);
 }
 
 #[test]
@@ -84,16 +57,11 @@ fn a_cut_reply_comes_after_the_effect() {
 
 #[test]
 fn a_truncated_reply_promises_more_than_it_sends() {
-    let ecr = server([Fault::on("GET", "/blobs/")
-        .times(2)
-        .does(FaultKind::TruncatedReply)]);
+    let ecr = server([Fault::on("GET", "/blobs/").times(2).does(FaultKind::TruncatedReply)]);
     let client = Client::new(&ecr);
     let digest = ecr.seed_blob("app", &[5; 1000]);
     let got = client.get(&format!("/v2/app/blobs/{digest}"));
-    assert_eq!(
-        (got.status, got.header("content-length"), got.body.len()),
-        (200, Some("1000"), 500)
-    );
+    assert_eq!((got.status, got.header("content-length"), got.body.len()), (200, Some("1000"), 500));
 }
 
 #[test]
@@ -101,12 +69,8 @@ fn a_stall_lasts_until_the_client_goes() {
     use std::io::{Read as _, Write as _};
     let ecr = server([Fault::at(1).does(FaultKind::Stall)]);
     let mut stream = std::net::TcpStream::connect(&ecr.registry_url()[7..]).expect("listens");
-    stream
-        .write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
-        .expect("reads");
-    stream
-        .set_read_timeout(Some(Duration::from_millis(50)))
-        .expect("a socket");
+    stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n").expect("reads");
+    stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket");
     assert!(stream.read(&mut [0; 1]).is_err());
     assert_eq!(ecr.journal()[0].answer, Answer::Stalled);
 }
@@ -116,12 +80,7 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
     let ecr = server([Fault::on("PUT", "/uploads/").does(FaultKind::status(500))]);
     let client = Client::new(&ecr);
     let session = client.open("app");
-    let got = client.send(
-        "PUT",
-        &format!("{session}?digest=x"),
-        &[],
-        &vec![0; 32 * 1024 * 1024],
-    );
+    let got = client.send("PUT", &format!("{session}?digest=x"), &[], &vec![0; 32 * 1024 * 1024]);
     got.refuses(500, "UNKNOWN", "");
     assert_eq!(client.send("DELETE", &session, &[], b"").status, 204);
 }
@@ -132,22 +91,12 @@ fn a_stall_in_the_body_leaves_the_session_to_others() {
     let ecr = server([Fault::on("PUT", "/uploads/").does(FaultKind::StallAfter(1000))]);
     let client = Client::new(&ecr);
     let session = client.open("app");
-    let raw = client.request(
-        "PUT",
-        &format!("{session}?digest={}", sha256(b"a")),
-        &[],
-        &[0; 2000],
-    );
+    let raw = client.request("PUT", &format!("{session}?digest={}", sha256(b"a")), &[], &[0; 2000]);
     let mut stream = std::net::TcpStream::connect(&ecr.registry_url()[7..]).expect("listens");
     stream.write_all(&raw).expect("reads");
-    stream
-        .set_read_timeout(Some(Duration::from_millis(50)))
-        .expect("a socket");
+    stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket");
     assert!(stream.read(&mut [0; 1]).is_err());
-    assert_eq!(
-        (ecr.journal()[1].answer, ecr.journal()[1].bytes),
-        (Answer::Stalled, 1000)
-    );
+    assert_eq!((ecr.journal()[1].answer, ecr.journal()[1].bytes), (Answer::Stalled, 1000));
     assert_eq!(client.send("DELETE", &session, &[], b"").status, 204);
 }
 
@@ -164,18 +113,10 @@ fn a_cancellation_that_is_struck_counts_as_one() {
 fn a_credential_that_follows_a_redirect_is_a_violation() {
     let ecr = server([]);
     let url = ecr.elsewhere_url();
-    let raw = |header: &str| {
-        format!(
-            "GET /x HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{header}\r\n",
-            &url[7..]
-        )
-    };
+    let raw = |header: &str| format!("GET /x HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{header}\r\n", &url[7..]);
     assert_eq!(exchange(&url, raw("").as_bytes()).status, 404);
     assert_eq!(ecr.check(), Ok(()));
-    assert_eq!(
-        exchange(&url, raw("Authorization: Basic QVdTOng=\r\n").as_bytes()).status,
-        404
-    );
+    assert_eq!(exchange(&url, raw("Authorization: Basic QVdTOng=\r\n").as_bytes()).status, 404);
     let found = ecr.check().expect_err("one");
     assert_eq!(found[0].kind(), ViolationKind::StrayCredential);
     ecr.expect_violation(ViolationKind::StrayCredential);

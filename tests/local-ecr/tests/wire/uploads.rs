@@ -5,11 +5,7 @@ use crate::client::{Client, sha256};
 const MIB: usize = 1024 * 1024;
 
 fn server() -> LocalEcr {
-    LocalEcr::builder()
-        .repository("app")
-        .allow_pull()
-        .start()
-        .expect("starts")
+    LocalEcr::builder().repository("app").allow_pull().start().expect("starts")
 }
 
 #[test]
@@ -20,48 +16,26 @@ fn a_blob_goes_up_in_two_requests_and_comes_back() {
     assert_eq!(got.status, 202);
     assert_eq!(got.header("oci-chunk-min-length"), Some("10485760"));
     assert_eq!(got.header("docker-upload-uuid"), None);
-    assert_eq!(
-        got.header("docker-distribution-api-version"),
-        Some("registry/2.0")
-    );
-    assert!(
-        got.header("location")
-            .is_some_and(|place| place.starts_with(&ecr.registry_url()))
-    );
+    assert_eq!(got.header("docker-distribution-api-version"), Some("registry/2.0"));
+    assert!(got.header("location").is_some_and(|place| place.starts_with(&ecr.registry_url())));
 
     let bytes = vec![7; MIB];
     let digest = sha256(&bytes);
-    let got = client.send(
-        "PUT",
-        &format!("{}?digest={digest}", got.location()),
-        &[],
-        &bytes,
-    );
+    let got = client.send("PUT", &format!("{}?digest={digest}", got.location()), &[], &bytes);
     assert_eq!(got.status, 201, "{}", got.text());
     assert!(ecr.has_blob("app", &digest));
     assert_eq!(ecr.open_sessions(), 0);
 
     let path = format!("/v2/app/blobs/{digest}");
     let got = client.head(&path);
-    assert_eq!(
-        (got.status, got.header("content-length"), got.body.len()),
-        (200, Some("1048576"), 0)
-    );
+    assert_eq!((got.status, got.header("content-length"), got.body.len()), (200, Some("1048576"), 0));
     assert_eq!(got.header("docker-content-digest"), Some(digest.as_str()));
     assert_eq!(client.get(&path).body, bytes);
-    assert_eq!(
-        client
-            .head(&format!("/v2/app/blobs/{}", sha256(b"other")))
-            .status,
-        404
-    );
+    assert_eq!(client.head(&format!("/v2/app/blobs/{}", sha256(b"other"))).status, 404);
     let entry = &ecr.registry_requests()[1];
     assert_eq!(
         (entry.bytes, entry.actions.as_slice()),
-        (
-            1_048_576,
-            &["ecr:UploadLayerPart", "ecr:CompleteLayerUpload"][..]
-        )
+        (1_048_576, &["ecr:UploadLayerPart", "ecr:CompleteLayerUpload"][..])
     );
 }
 
@@ -71,34 +45,20 @@ fn parts_are_answered_201_with_a_range_that_stays() {
     let client = Client::new(&ecr);
     let part = vec![1; 6 * MIB];
     let session = client.open("app");
-    for (range, expected) in [
-        ("0-6291455", "0-6291455"),
-        ("6291456-12582911", "0-6291455"),
-    ] {
+    for (range, expected) in [("0-6291455", "0-6291455"), ("6291456-12582911", "0-6291455")] {
         let got = client.send("PATCH", &session, &[("Content-Range", range)], &part);
         assert_eq!((got.status, got.header("range")), (201, Some(expected)));
     }
-    client
-        .send("PATCH", &session, &[("Content-Range", "0-6291455")], &part)
-        .refuses(
-            416,
-            "BLOB_UPLOAD_INVALID",
-            "First byte of the layer part is 0 instead of 12582912",
-        );
-    // A whole body that is sent once more counts as beginning at 0.
-    client.send("PATCH", &session, &[], &part).refuses(
+    client.send("PATCH", &session, &[("Content-Range", "0-6291455")], &part).refuses(
         416,
         "BLOB_UPLOAD_INVALID",
-        "is 0 instead of 12582912",
+        "First byte of the layer part is 0 instead of 12582912",
     );
+    // A whole body that is sent once more counts as beginning at 0.
+    client.send("PATCH", &session, &[], &part).refuses(416, "BLOB_UPLOAD_INVALID", "is 0 instead of 12582912");
     assert_eq!(client.get(&session).status, 404);
     let digest = sha256(&[part.clone(), part].concat());
-    assert_eq!(
-        client
-            .send("PUT", &format!("{session}?digest={digest}"), &[], b"")
-            .status,
-        201
-    );
+    assert_eq!(client.send("PUT", &format!("{session}?digest={digest}"), &[], b"").status, 201);
 }
 
 #[test]
@@ -107,16 +67,9 @@ fn a_short_part_fails_at_the_end() {
     let client = Client::new(&ecr);
     let session = client.open("app");
     assert_eq!(client.send("PATCH", &session, &[], b"short").status, 201);
-    assert_eq!(
-        client
-            .send("PATCH", &session, &[("Content-Range", "5-8")], b"tail")
-            .status,
-        201
-    );
+    assert_eq!(client.send("PATCH", &session, &[("Content-Range", "5-8")], b"tail").status, 201);
     let finish = format!("{session}?digest={}", sha256(b"shorttail"));
-    client
-        .send("PUT", &finish, &[], b"")
-        .refuses(400, "BLOB_UPLOAD_INVALID", "at least 5MB");
+    client.send("PUT", &finish, &[], b"").refuses(400, "BLOB_UPLOAD_INVALID", "at least 5MB");
     assert_eq!(client.send("DELETE", &session, &[], b"").status, 204);
 }
 
@@ -126,18 +79,9 @@ fn what_came_before_a_cut_stays() {
     let client = Client::new(&ecr);
     let session = client.open("app");
     client.hang_up("PATCH", &session, &[2; 1000]);
-    client.send("PATCH", &session, &[], &[2; 1500]).refuses(
-        416,
-        "BLOB_UPLOAD_INVALID",
-        "is 0 instead of 1000",
-    );
+    client.send("PATCH", &session, &[], &[2; 1500]).refuses(416, "BLOB_UPLOAD_INVALID", "is 0 instead of 1000");
     let finish = format!("{session}?digest={}", sha256(&[2; 1500]));
-    assert_eq!(
-        client
-            .send("PUT", &finish, &[("Content-Range", "1000-1499")], &[2; 500])
-            .status,
-        201
-    );
+    assert_eq!(client.send("PUT", &finish, &[("Content-Range", "1000-1499")], &[2; 500]).status, 201);
 }
 
 #[test]
@@ -145,30 +89,16 @@ fn empty_and_wrong_blobs_are_refused() {
     let ecr = server();
     let client = Client::new(&ecr);
     let session = client.open("app");
-    client
-        .send(
-            "PUT",
-            &format!("{session}?digest={}", sha256(b"")),
-            &[],
-            b"",
-        )
-        .refuses(
-            400,
-            "BLOB_UPLOAD_INVALID",
-            "cannot be completed because it does not have any parts",
-        );
-    client
-        .send(
-            "PUT",
-            &format!("{session}?digest={}", sha256(b"a")),
-            &[],
-            b"b",
-        )
-        .refuses(
-            400,
-            "BLOB_UPLOAD_INVALID",
-            "None of the provided layer digests match the calculated layer digest",
-        );
+    client.send("PUT", &format!("{session}?digest={}", sha256(b"")), &[], b"").refuses(
+        400,
+        "BLOB_UPLOAD_INVALID",
+        "cannot be completed because it does not have any parts",
+    );
+    client.send("PUT", &format!("{session}?digest={}", sha256(b"a")), &[], b"b").refuses(
+        400,
+        "BLOB_UPLOAD_INVALID",
+        "None of the provided layer digests match the calculated layer digest",
+    );
     // That ended the session.
     assert_eq!(client.send("DELETE", &session, &[], b"").status, 404);
 }
@@ -176,18 +106,9 @@ fn empty_and_wrong_blobs_are_refused() {
 #[test]
 fn sha512_is_a_switch() {
     for (taken, status) in [(false, 400), (true, 201)] {
-        let ecr = LocalEcr::builder()
-            .repository("app")
-            .sha512(taken)
-            .start()
-            .expect("starts");
+        let ecr = LocalEcr::builder().repository("app").sha512(taken).start().expect("starts");
         let client = Client::new(&ecr);
-        let got = client.send(
-            "PUT",
-            &format!("{}?digest=sha512:{}", client.open("app"), sha512_of_a()),
-            &[],
-            b"a",
-        );
+        let got = client.send("PUT", &format!("{}?digest=sha512:{}", client.open("app"), sha512_of_a()), &[], b"a");
         assert_eq!(got.status, status, "{}", got.text());
     }
 }
@@ -204,10 +125,7 @@ fn a_missing_repository_has_three_answers() {
         (MissingRepository::CloseConnection, 0),
         (MissingRepository::CreateOnPush, 202),
     ] {
-        let ecr = LocalEcr::builder()
-            .missing_repository(how)
-            .start()
-            .expect("starts");
+        let ecr = LocalEcr::builder().missing_repository(how).start().expect("starts");
         let client = Client::new(&ecr);
         let got = client.send("POST", "/v2/team/app/blobs/uploads/", &[], b"");
         assert_eq!(got.status, status, "{how:?}");
@@ -226,27 +144,15 @@ fn a_missing_repository_has_three_answers() {
 
 #[test]
 fn a_missing_permission_is_a_sentence_or_a_closed_connection() {
-    let builder = || {
-        LocalEcr::builder()
-            .repository("app")
-            .deny("ecr:InitiateLayerUpload")
-    };
+    let builder = || LocalEcr::builder().repository("app").deny("ecr:InitiateLayerUpload");
     let ecr = builder().start().expect("starts");
     Client::new(&ecr).send("POST", "/v2/app/blobs/uploads/", &[], b"").refuses(
         403,
         "DENIED",
         "User: arn:aws:iam::123456789012:user/local-ecr is not authorized to perform: ecr:InitiateLayerUpload on resource: arn:aws:ecr:ap-northeast-2:123456789012:repository/app because no identity-based policy allows the ecr:InitiateLayerUpload action",
     );
-    let ecr = builder()
-        .missing_permission(MissingPermission::CloseConnection)
-        .start()
-        .expect("starts");
-    assert_eq!(
-        Client::new(&ecr)
-            .send("POST", "/v2/app/blobs/uploads/", &[], b"")
-            .status,
-        0
-    );
+    let ecr = builder().missing_permission(MissingPermission::CloseConnection).start().expect("starts");
+    assert_eq!(Client::new(&ecr).send("POST", "/v2/app/blobs/uploads/", &[], b"").status, 0);
 }
 
 #[test]
@@ -256,11 +162,7 @@ fn a_mount_needs_setting_right_and_manifest() {
             r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{config}","size":2}},"layers":[]}}"#
         )
     };
-    let ecr = LocalEcr::builder()
-        .repository("app")
-        .repository("base")
-        .blob_mounting(true)
-        .allow_pull();
+    let ecr = LocalEcr::builder().repository("app").repository("base").blob_mounting(true).allow_pull();
     let ecr = ecr.start().expect("starts");
     let client = Client::new(&ecr);
     let digest = ecr.seed_blob("base", b"{}");
@@ -268,12 +170,7 @@ fn a_mount_needs_setting_right_and_manifest() {
     let got = client.send("POST", &mount, &[], b"");
     assert_eq!(got.status, 202, "no manifest names it yet");
     client.send("DELETE", &got.location(), &[], b"");
-    ecr.seed_manifest(
-        "base",
-        "application/vnd.oci.image.manifest.v1+json",
-        image(&digest).as_bytes(),
-        None,
-    );
+    ecr.seed_manifest("base", "application/vnd.oci.image.manifest.v1+json", image(&digest).as_bytes(), None);
     assert_eq!(client.send("POST", &mount, &[], b"").status, 201);
     assert!(ecr.has_blob("app", &digest));
 }
@@ -282,29 +179,14 @@ fn a_mount_needs_setting_right_and_manifest() {
 fn an_open_session_is_a_violation_unless_nobody_knows_of_it() {
     use local_ecr::{Fault, FaultKind};
     let fault = Fault::on("POST", "/uploads/").does(FaultKind::CutReply);
-    let ecr = LocalEcr::builder()
-        .repository("app")
-        .fault(fault)
-        .start()
-        .expect("starts");
+    let ecr = LocalEcr::builder().repository("app").fault(fault).start().expect("starts");
     let client = Client::new(&ecr);
-    assert_eq!(
-        client
-            .send("POST", "/v2/app/blobs/uploads/", &[], b"")
-            .status,
-        0
-    );
+    assert_eq!(client.send("POST", "/v2/app/blobs/uploads/", &[], b"").status, 0);
     assert_eq!(ecr.open_sessions(), 1);
     assert_eq!(ecr.check(), Ok(()));
     client.open("app");
     let found = ecr.check().expect_err("one is known");
-    assert_eq!(
-        found
-            .iter()
-            .map(local_ecr::Violation::kind)
-            .collect::<Vec<_>>(),
-        [ViolationKind::OpenSession]
-    );
+    assert_eq!(found.iter().map(local_ecr::Violation::kind).collect::<Vec<_>>(), [ViolationKind::OpenSession]);
     ecr.allow_open_sessions();
 }
 
