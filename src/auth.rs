@@ -86,6 +86,23 @@ pub enum AuthError {
     },
 }
 
+impl AuthError {
+    /// Whether asking again may help: the place that gives out tokens is away or busy.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::RealmUnreachable { .. } => true,
+            Self::Realm { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
+            Self::Token(_)
+            | Self::Config { .. }
+            | Self::Unreadable { .. }
+            | Self::Slow { .. }
+            | Self::Helper { .. }
+            | Self::RealmInsecure { .. } => false,
+        }
+    }
+}
+
 /// What a registry is shown.
 #[derive(Debug, Clone)]
 pub enum Credentials {

@@ -134,10 +134,17 @@ impl Error {
 
 fn auth_status(error: &AuthError) -> u8 {
     match error {
-        AuthError::Token(TokenError::Unreachable { .. } | TokenError::Unavailable { .. })
-        | AuthError::RealmUnreachable { .. } => status::UNAVAILABLE,
-        AuthError::Token(_)
-        | AuthError::Config { .. }
+        _ if error.is_transient() => status::UNAVAILABLE,
+        AuthError::Token(error) => match error {
+            TokenError::Unreachable { .. } | TokenError::Unavailable { .. } => status::UNAVAILABLE,
+            TokenError::NoCredentials { .. }
+            | TokenError::Credentials { .. }
+            | TokenError::Slow { .. }
+            | TokenError::Refused { .. }
+            | TokenError::Empty { .. } => status::DENIED,
+        },
+        AuthError::RealmUnreachable { .. } => status::UNAVAILABLE,
+        AuthError::Config { .. }
         | AuthError::Unreadable { .. }
         | AuthError::Slow { .. }
         | AuthError::Helper { .. }
@@ -184,7 +191,10 @@ fn push_status(error: &PushError) -> u8 {
 
 fn upload_status(error: &UploadError) -> u8 {
     match error {
-        UploadError::Read(_) => status::SOURCE,
+        UploadError::Read(error) => match &**error {
+            ReadError::Corrupt(_) | ReadError::Unreadable { .. } => status::SOURCE,
+            ReadError::Died(_) => status::BUG,
+        },
         UploadError::Registry { source, .. } => registry_status(source),
     }
 }
@@ -249,7 +259,7 @@ fn auth_hint(error: &AuthError) -> Option<String> {
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile with --profile, or give this machine a role"
                 .to_owned(),
         ),
-        AuthError::Token(TokenError::Credentials { .. }) => {
+        AuthError::Token(TokenError::Credentials { .. } | TokenError::Slow { .. }) => {
             Some("the profile, role or metadata service that should give credentials failed: see above".to_owned())
         }
         AuthError::Token(TokenError::Refused { code, region, .. }) => Some(match code.as_str() {
@@ -270,6 +280,7 @@ fn auth_hint(error: &AuthError) -> Option<String> {
             Some("mend it, or name another with DOCKER_CONFIG or REGISTRY_AUTH_FILE".to_owned())
         }
         AuthError::Helper { helper, server, .. } => Some(format!("try it by hand: echo {server} | {helper} get")),
+        AuthError::Realm { .. } if error.is_transient() => Some("try again later".to_owned()),
         AuthError::Realm { host, .. } => Some(format!("log in again: docker login {host}")),
         AuthError::Token(TokenError::Unavailable { .. }) => Some("AWS is having trouble: try again".to_owned()),
         AuthError::Token(TokenError::Empty { .. })
@@ -293,8 +304,8 @@ fn push_hint(error: &PushError) -> Option<String> {
 fn upload_hint(error: &UploadError) -> Option<String> {
     match error {
         UploadError::Read(error) => match &**error {
-            ReadError::Corrupt(_) => Some("no tag was written; build or copy the image again".to_owned()),
-            ReadError::Unreadable { .. } => None,
+            ReadError::Corrupt(_) => Some("this destination got no tag; build or copy the image again".to_owned()),
+            ReadError::Unreadable { .. } | ReadError::Died(_) => None,
         },
         UploadError::Registry { source, .. } => registry_hint(source),
     }

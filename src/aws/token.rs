@@ -39,6 +39,14 @@ pub enum TokenError {
         /// What the chain said.
         source: Cause,
     },
+    /// The SDK's chain doesn't come to an end.
+    #[error("no AWS credentials for {region} came in {seconds} s")]
+    Slow {
+        /// The region of the registry.
+        region: String,
+        /// The bound.
+        seconds: u64,
+    },
     /// The SDK's chain found credentials that it couldn't get.
     #[error("the AWS credentials for {region} could not be had")]
     Credentials {
@@ -181,7 +189,10 @@ impl EcrToken {
         }
         let sdk = loader.load().await;
         // Asked outright and not left to the client: there a missing credential is one opaque failure among others.
-        let credentials = credentials(&sdk, &region, self.settings.profile.as_ref()).await?;
+        let finding = credentials(&sdk, &region, self.settings.profile.as_ref());
+        let found = tokio::time::timeout(self.settings.timeout, finding).await;
+        let seconds = self.settings.timeout.as_secs();
+        let credentials = found.map_err(|_| TokenError::Slow { region: region.clone(), seconds })??;
         let mut config = aws_sdk_ecr::config::Builder::from(&sdk).credentials_provider(credentials);
         if let Some(endpoint) = &self.settings.endpoint_url {
             config = config.endpoint_url(endpoint);

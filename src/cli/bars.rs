@@ -72,7 +72,7 @@ impl Reporter for Bars {
             }
             Event::Waiting { .. } | Event::Warning { .. } => {
                 if let Some(text) = plain::words(event) {
-                    let _ = self.all.println(text);
+                    let _ = self.all.println(render::printable(&text));
                 }
             }
             Event::Read { .. }

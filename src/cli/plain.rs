@@ -84,6 +84,7 @@ fn beat(state: &Mutex<State>, quitting: &Receiver<()>) {
 
 /// One line, whole even when several threads write.
 pub(super) fn line(text: &str) {
+    let text = render::printable(text);
     let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 

@@ -6,6 +6,11 @@ use ecr_push::image::Role;
 use ecr_push::report::{Cleanup, Report};
 use indicatif::DecimalBytes;
 
+/// A text without control characters but for the ends of lines: names and answers come from others.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
 /// A number of bytes.
 pub(super) fn size(bytes: u64) -> String {
     DecimalBytes(bytes).to_string()

@@ -284,7 +284,7 @@ impl Run<'_> {
                 return;
             }
             for wave in &writes.waves {
-                let put = stream::iter(wave).map(|digest| self.put_child(to, digest)).buffer_unordered(MANIFESTS);
+                let put = stream::iter(wave).map(|digest| self.put_by_digest(to, digest)).buffer_unordered(MANIFESTS);
                 match put.try_collect::<Vec<()>>().await {
                     Ok(put) => outcome.manifests += put.len(),
                     Err(error) => {
@@ -297,14 +297,10 @@ impl Run<'_> {
         join_all(putting).await;
     }
 
-    async fn put_child(&self, destination: &Destination, digest: &Digest) -> Result<(), RegistryError> {
+    async fn put_by_digest(&self, destination: &Destination, digest: &Digest) -> Result<(), RegistryError> {
         let Some(node) = self.image.node(digest) else { return Ok(()) };
         let repository = &destination.target.repository;
-        self.retry
-            .run(&format!("{repository}: manifest {}", digest.short()), async || {
-                destination.registry.put_manifest(&repository.name, digest.as_str(), &node.manifest).await
-            })
-            .await?;
+        tags::put_by_digest(destination, &node.manifest, &self.retry).await?;
         self.reporter.report(&Event::Manifest { repository: repository.clone(), digest: digest.clone() });
         Ok(())
     }
@@ -368,10 +364,10 @@ impl Run<'_> {
         if let Some(first) = tags.next() {
             self.put_tag(destination, *first, outcome).await?;
         } else if writes.root_by_digest {
-            self.put_child(destination, &root.digest).await?;
+            self.put_by_digest(destination, &root.digest).await?;
             outcome.manifests += 1;
         }
-        if root.subject.is_some() && (writes.root_by_digest || !writes.tags.is_empty()) {
+        if root.subject.is_some() && !writes.tags.is_empty() {
             tags::link(destination, root, &self.retry).await?;
         }
         for digest in self.image.referrers().iter().filter(|_| self.options.thorough && !destination.is_ecr) {
@@ -381,11 +377,9 @@ impl Run<'_> {
             }
         }
         for digest in &writes.referrers {
-            let Some(node) = self.image.node(digest) else { continue };
-            tags::put_referrer(destination, &node.manifest, &self.retry).await?;
+            self.put_by_digest(destination, digest).await?;
             outcome.referrers.push(digest.clone());
             outcome.manifests += 1;
-            self.reporter.report(&Event::Manifest { repository: repository.clone(), digest: digest.clone() });
         }
         for at in tags {
             self.put_tag(destination, *at, outcome).await?;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::mpsc::Sender;
 
+use crate::cause::Cause;
 use crate::image::{Blob, Content};
 use crate::oci::digest::{Mismatch, Verifier};
 use crate::registry::body::Broken;
@@ -35,6 +36,9 @@ pub enum ReadError {
         /// What the system said.
         source: io::Error,
     },
+    /// The thread that read it ended by itself.
+    #[error("reading ended unexpectedly")]
+    Died(#[source] Cause),
 }
 
 /// Buffers that are used again: an allocation for each piece would cost more than hashing it, with musl.

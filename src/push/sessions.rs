@@ -33,7 +33,8 @@ struct Book {
 #[derive(Clone, Default)]
 pub struct Sessions {
     book: Arc<Mutex<Book>>,
-    opening: TaskTracker,
+    /// What is under way: openings and cancellations, which go on when the push is dropped.
+    tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -50,7 +51,7 @@ impl Sessions {
     pub async fn open(&self, registry: Arc<Registry>, repository: &str) -> Result<(Key, Session), RegistryError> {
         let (book, repository) = (self.book.clone(), repository.to_owned());
         // A task of its own: a push that is dropped while the answer is under way would otherwise lose the session.
-        let opening = self.opening.spawn(async move {
+        let opening = self.tasks.spawn(async move {
             let session = registry.open_session(&repository).await?;
             let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
             book.next += 1;
@@ -69,17 +70,19 @@ impl Sessions {
     /// Cancels one session, waiting a little for the registry's answer.
     pub async fn cancel(&self, key: Key) {
         if let Some(open) = self.take(key) {
-            cancel(vec![open]).await;
+            // A task of its own, for the same reason.
+            let _ = self.tasks.spawn(cancel(vec![open])).await;
         }
     }
 
     /// Cancels all sessions: those that are open, and those that are being opened right now; gives how many the registry
     /// didn't confirm to have closed.
     pub async fn cancel_all(&self) -> usize {
-        self.opening.close();
-        let _ = tokio::time::timeout(CANCEL_BOUND / 2, self.opening.wait()).await;
+        self.tasks.close();
+        let _ = tokio::time::timeout(CANCEL_BOUND / 2, self.tasks.wait()).await;
         let open = std::mem::take(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner).open);
-        self.opening.len() + cancel(open.into_values().collect()).await
+        let unconfirmed = cancel(open.into_values().collect()).await;
+        self.tasks.len() + unconfirmed
     }
 
     fn take(&self, key: Key) -> Option<Open> {

@@ -111,23 +111,23 @@ pub(super) async fn read_back(
     })
 }
 
-/// Writes a referrer, and sees that it can be found from its subject.
-pub(super) async fn put_referrer(
+/// Writes a manifest by its digest, and sees that it can be found from its subject if it has one.
+pub(super) async fn put_by_digest(
     destination: &Destination,
-    referrer: &Manifest,
+    manifest: &Manifest,
     retry: &Retry,
 ) -> Result<(), RegistryError> {
-    let repository = &destination.target.repository.name;
+    let repository = &destination.target.repository;
     let stored = retry
-        .run(&format!("{}: referrer {}", destination.target.repository, referrer.digest.short()), async || {
-            destination.registry.put_manifest(repository, referrer.digest.as_str(), referrer).await
+        .run(&format!("{repository}: manifest {}", manifest.digest.short()), async || {
+            destination.registry.put_manifest(&repository.name, manifest.digest.as_str(), manifest).await
         })
         .await?;
-    if stored.subject { Ok(()) } else { link(destination, referrer, retry).await }
+    if stored.subject { Ok(()) } else { link(destination, manifest, retry).await }
 }
 
-/// Sees that a referrer which is there can be found from its subject: through the registry's referrers API, or through the
-/// tag that stands in for it.
+/// Sees that a manifest which is there can be found from its subject, if it has one: through the registry's referrers API,
+/// or through the tag that stands in for it.
 ///
 /// For when the answer to its PUT had no `OCI-Subject`: the registry didn't link it, or is ECR, of which that isn't known.
 pub(super) async fn link(destination: &Destination, referrer: &Manifest, retry: &Retry) -> Result<(), RegistryError> {
@@ -135,7 +135,13 @@ pub(super) async fn link(destination: &Destination, referrer: &Manifest, retry: 
     let repository = &destination.target.repository.name;
     let registry = &destination.registry;
     let what = format!("{}: referrer {}", destination.target.repository, referrer.digest.short());
-    if retry.run(&what, async || registry.referrers(repository, &subject.digest).await).await?.is_some() {
+    let asked = retry.run(&what, async || registry.lists_referrers(repository, &subject.digest).await).await;
+    let listed = match asked {
+        // ECR has the API; which right it takes to look at it is not known, and a push needs no more than the least.
+        Err(error) if destination.is_ecr && error.meaning() == Some(Meaning::Denied) => true,
+        asked => asked?,
+    };
+    if listed {
         return Ok(());
     }
     let tag = subject.digest.referrers_tag();

@@ -11,6 +11,7 @@ use super::Destination;
 use super::reader::{self, Pool, ReadError, WAITING};
 use super::retry::Retry;
 use super::sessions::{Key, Sessions};
+use crate::cause::Cause;
 use crate::event::{Attempt, Ending, Event, Reporter};
 use crate::image::Blob;
 use crate::oci::digest::{Algorithm, Digest};
@@ -64,7 +65,7 @@ impl Uploader<'_> {
             let mut transient = Vec::new();
             for (target, outcome) in self.attempt(blob, &pending).await {
                 match outcome {
-                    Err(UploadError::Registry { source, .. }) if may_try_again(blob, &source) => {
+                    Err(UploadError::Registry { source, .. }) if may_try_again(blob, &source, failed) => {
                         transient.push((target, source));
                     }
                     outcome => results.push((target, outcome)),
@@ -110,7 +111,7 @@ impl Uploader<'_> {
         let reading = tokio::task::spawn_blocking(move || reader::send(&for_reader, &pool, senders));
         let commits = opened.iter().zip(bodies).map(|(opened, body)| self.commit(opened, blob, body));
         let committed = join_all(commits).await;
-        let read = reading.await.unwrap_or(Ok(())).map_err(Arc::new);
+        let read = reading.await.unwrap_or_else(|lost| Err(ReadError::Died(Cause::new(lost)))).map_err(Arc::new);
         for (opened, outcome) in opened.iter().zip(committed) {
             let outcome = match (outcome, &read) {
                 (Ok(()), _) => Ok(()),
@@ -182,22 +183,28 @@ impl Uploader<'_> {
     }
 }
 
-/// Whether a failure is worth another attempt. ECR refuses an empty blob with the very code that a damaged upload
-/// has (facts/ecr.md, Uploading a blob), and what is empty can't have been damaged.
-fn may_try_again(blob: &Blob, error: &RegistryError) -> bool {
-    // Nothing before this request was refused, so the token has expired, and there is a new one by now.
-    let expired = matches!(error.meaning(), Some(Meaning::TokenExpired | Meaning::Unauthenticated));
-    let hopeless = blob.size == 0 && error.meaning() == Some(Meaning::UploadRefused);
-    (error.is_transient() || expired) && !hopeless
+/// Whether a failure is worth another attempt, after `failed` that failed before it. A token that has expired is renewed by
+/// then, but whoever refuses the new one, too, won't take a third. ECR refuses an empty blob with the very code that a
+/// damaged upload has (facts/ecr.md, Uploading a blob), and what is empty can't have been damaged.
+fn may_try_again(blob: &Blob, error: &RegistryError, failed: u32) -> bool {
+    match error.meaning() {
+        Some(Meaning::TokenExpired) => failed < 2,
+        Some(Meaning::UploadRefused) => blob.size > 0,
+        _ => error.is_transient(),
+    }
 }
 
-/// A registry that reckons with SHA-256 only finds that bytes and digest differ, and would find so again.
+/// Bytes and digest differ, says the registry. With SHA-256 something was damaged on the way, and may arrive the next time;
+/// with another algorithm it is one that the registry doesn't reckon with.
 fn about_digest(blob: &Blob, error: RegistryError) -> RegistryError {
     match error {
         RegistryError::Answered(mut answer)
-            if blob.digest.algorithm() != Algorithm::Sha256 && answer.meaning == Meaning::UploadRefused =>
+            if matches!(answer.meaning, Meaning::UploadRefused | Meaning::DigestRefused) =>
         {
-            answer.meaning = Meaning::DigestRefused;
+            answer.meaning = match blob.digest.algorithm() {
+                Algorithm::Sha256 => Meaning::UploadRefused,
+                Algorithm::Sha512 => Meaning::DigestRefused,
+            };
             RegistryError::Answered(answer)
         }
         error => error,

@@ -7,7 +7,7 @@ use reqwest::{Client, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::transport::redacted;
+use super::transport::{ERROR_LIMIT, redacted};
 use crate::auth::{AuthError, Credentials};
 use crate::cause::Cause;
 use crate::oci::reference::Host;
@@ -20,6 +20,11 @@ pub(super) struct Challenge {
 }
 
 impl Challenge {
+    /// Where it sends, redacted.
+    pub(super) fn realm(&self) -> String {
+        Url::parse(&self.realm).map_or_else(|_| self.realm.clone(), |url| redacted(&url))
+    }
+
     /// The `Bearer` challenge among the values of `WWW-Authenticate`, if there is one.
     pub(super) fn find<'a>(values: impl Iterator<Item = &'a str>) -> Option<Self> {
         values
@@ -89,13 +94,19 @@ pub(super) async fn fetch(
         realm: shown.clone(),
         source: Cause::new(source.without_url()),
     };
-    let response = request.send().await.map_err(unreachable)?;
+    let mut response = request.send().await.map_err(unreachable)?;
     let refused = |status| AuthError::Realm { host: host.clone(), realm: shown.clone(), status };
     let status = response.status();
     if !status.is_success() {
         return Err(refused(status.as_u16()));
     }
-    let bytes = response.bytes().await.map_err(unreachable)?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(unreachable)? {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > ERROR_LIMIT {
+            return Err(refused(status.as_u16()));
+        }
+    }
     let reply: TokenReply = serde_json::from_slice(&bytes).map_err(|_| refused(status.as_u16()))?;
     let token = reply.token.or(reply.access_token).ok_or_else(|| refused(status.as_u16()))?;
     sensitive(&format!("Bearer {}", token.expose_secret())).ok_or_else(|| refused(status.as_u16()))

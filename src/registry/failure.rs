@@ -123,7 +123,7 @@ impl Answer {
     ) -> Self {
         let first = serde_json::from_slice::<OciEnvelope>(body).ok().and_then(|e| e.errors.into_iter().next());
         let (code, message) = match first {
-            Some(error) => (Some(error.code), error.message),
+            Some(error) => (Some(error.code), shown(&error.message)),
             None => (None, plain_text(body)),
         };
         let spelled = code.as_ref().and_then(|code| match serde_json::to_value(code) {
@@ -165,8 +165,17 @@ fn plain_text(body: &[u8]) -> String {
         return String::new();
     }
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    line.chars().filter(|c| !c.is_control()).take(200).collect::<String>().trim().to_owned()
+    shown(line)
 }
+
+/// A registry's words as they may be shown: in one line, without control characters, and not without end.
+fn shown(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_LIMIT).collect();
+    text.trim().to_owned()
+}
+
+/// Characters of a registry's message that are shown.
+const MESSAGE_LIMIT: usize = 1000;
 
 /// How a registry couldn't be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,6 +216,9 @@ pub enum Oddity {
     /// The next URL is on another host over plain http.
     #[error("it was answered with a Location that is not https, on another host")]
     InsecureLocation,
+    /// There is no place to ask.
+    #[error("there is no such place")]
+    NoPlace,
     /// Redirects without end.
     #[error("it was redirected too often")]
     Redirects,
@@ -215,12 +227,6 @@ pub enum Oddity {
     OtherDigest {
         /// What the registry says.
         digest: String,
-    },
-    /// A status that success can't have here.
-    #[error("it was answered {status}, which means nothing here")]
-    Status {
-        /// The status.
-        status: u16,
     },
     /// The answer's body is larger than anything sane.
     #[error("its answer is too large")]
@@ -292,7 +298,8 @@ impl RegistryError {
             // A certificate doesn't become trusted by waiting, nor a server another one.
             Self::Unreachable { network, .. } => !matches!(network, Network::Tls | Network::NotTls),
             Self::Stalled { .. } => true,
-            Self::Persistent { .. } | Self::Odd { .. } | Self::Auth(_) | Self::Client(_) => false,
+            Self::Auth(error) => error.is_transient(),
+            Self::Persistent { .. } | Self::Odd { .. } | Self::Client(_) => false,
         }
     }
 

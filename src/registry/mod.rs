@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
 use self::body::UploadBody;
-use self::failure::{Oddity, RegistryError};
+use self::failure::{Meaning, Oddity, RegistryError};
 use self::transport::{Call, ERROR_LIMIT, Reply, Transport, TransportSettings, redacted};
 use crate::auth::Credentials;
 use crate::oci::descriptor::MediaType;
@@ -23,9 +23,6 @@ use crate::oci::reference::Host;
 /// What a manifest GET may have: the largest manifest.
 const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
 const _: () = assert!(MANIFEST_LIMIT as u64 == MAX_SIZE);
-
-/// Most pages of a referrers list that are read.
-const MAX_PAGES: usize = 100;
 
 /// A manifest that is in the registry, as a HEAD or GET tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,12 +61,8 @@ pub struct Registry {
 
 #[derive(Deserialize)]
 struct ReferrersPage {
-    manifests: Option<Vec<Referrer>>,
-}
-
-#[derive(Deserialize)]
-struct Referrer {
-    digest: String,
+    #[serde(rename = "manifests")]
+    _manifests: Vec<serde::de::IgnoredAny>,
 }
 
 impl Registry {
@@ -100,7 +93,7 @@ impl Registry {
         let reply = self.transport.send(call).await?;
         if reply.status == StatusCode::NOT_FOUND {
             let answer = self.transport.answer(&Method::GET, &reply);
-            if answer.meaning == failure::Meaning::RepositoryMissing {
+            if answer.meaning == Meaning::RepositoryMissing {
                 return Err(RegistryError::Answered(Box::new(answer)));
             }
             return Ok(None);
@@ -185,14 +178,25 @@ impl Registry {
         let watch = body.watch();
         let send = self.transport.send_body(&url, repository, reqwest::Body::wrap(body));
         let stalled = watch.stalled(self.transport.timeout());
-        let reply = tokio::select! {
+        let (reply, renewed) = tokio::select! {
             reply = send => reply?,
             () = stalled => {
                 let seconds = self.transport.timeout().as_secs();
                 return Err(RegistryError::Stalled { method: "PUT", url: redacted(&url), seconds });
             }
         };
-        let reply = self.good(&Method::PUT, reply)?;
+        let reply = self.good(&Method::PUT, reply).map_err(|error| match error {
+            // Whatever the registry calls it, another attempt will show other credentials.
+            RegistryError::Answered(mut answer) if renewed => {
+                answer.meaning = Meaning::TokenExpired;
+                RegistryError::Answered(answer)
+            }
+            RegistryError::Answered(mut answer) if answer.meaning == Meaning::TokenExpired => {
+                answer.meaning = Meaning::Unauthenticated;
+                RegistryError::Answered(answer)
+            }
+            error => error,
+        })?;
         same_digest(&reply, digest)
     }
 
@@ -205,29 +209,20 @@ impl Registry {
         self.good(&Method::DELETE, self.transport.send(call).await?).map(drop)
     }
 
-    /// `GET referrers/DIGEST`: the digests that the registry lists, or `None` where it has no such endpoint.
+    /// `GET referrers/DIGEST`: whether the registry has that endpoint, and so keeps the list by itself.
     ///
     /// # Errors
     /// When the registry can't be reached or refuses.
-    pub async fn referrers(&self, repository: &str, digest: &Digest) -> Result<Option<Vec<String>>, RegistryError> {
-        let mut call =
-            Call { limit: MANIFEST_LIMIT, ..self.call(Method::GET, repository, &format!("referrers/{digest}")) };
-        let mut found = Vec::new();
-        for _ in 0..MAX_PAGES {
-            let reply = self.transport.send(call.clone()).await?;
-            if reply.status == StatusCode::NOT_FOUND {
-                return Ok(None);
-            }
-            let reply = self.good(&Method::GET, reply)?;
-            // A page that isn't an index is a registry that answers 200 to everything.
-            let Ok(page) = serde_json::from_slice::<ReferrersPage>(&reply.body) else { return Ok(None) };
-            found.extend(page.manifests.unwrap_or_default().into_iter().map(|referrer| referrer.digest));
-            match next_page(&reply) {
-                Some(url) => call.url = url,
-                None => break,
-            }
+    pub async fn lists_referrers(&self, repository: &str, digest: &Digest) -> Result<bool, RegistryError> {
+        let path = format!("referrers/{digest}");
+        let call = Call { limit: MANIFEST_LIMIT, ..self.call(Method::GET, repository, &path) };
+        let reply = self.transport.send(call).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(false);
         }
-        Ok(Some(found))
+        let reply = self.good(&Method::GET, reply)?;
+        // What isn't an index comes from a registry that answers 200 to everything.
+        Ok(serde_json::from_slice::<ReferrersPage>(&reply.body).is_ok())
     }
 
     /// A HEAD; `None` for 404. Why it was refused only a GET tells, since a HEAD has no body (facts/ecr.md, Credentials).
@@ -285,12 +280,4 @@ fn same_digest(reply: &Reply, digest: &Digest) -> Result<(), RegistryError> {
         }
         _ => Ok(()),
     }
-}
-
-/// The URL in `Link: <…>; rel="next"`, on the same registry.
-fn next_page(reply: &Reply) -> Option<Url> {
-    let link = reply.headers.get(reqwest::header::LINK)?.to_str().ok()?;
-    let (target, rel) = link.trim().strip_prefix('<')?.split_once('>')?;
-    let next = reply.url.join(target).ok()?;
-    (rel.contains("next") && next.origin() == reply.url.origin()).then_some(next)
 }

@@ -177,13 +177,14 @@ impl Transport {
         }
     }
 
-    /// Sends a body that can't be sent twice. The caller bounds the time.
+    /// Sends a body that can't be sent twice; says whether it was refused for credentials that have been renewed since. The
+    /// caller bounds the time.
     pub(super) async fn send_body(
         &self,
         url: &Url,
         repository: &str,
         body: reqwest::Body,
-    ) -> Result<Reply, RegistryError> {
+    ) -> Result<(Reply, bool), RegistryError> {
         let shown = if self.is_own(url) { self.show(repository).await? } else { Shown::Nothing };
         let mut request = self.client.request(Method::PUT, url.clone());
         request = request.header(CONTENT_TYPE, "application/octet-stream").body(body);
@@ -193,11 +194,12 @@ impl Transport {
         let response = request.send().await.map_err(|error| network(self.is_ecr(), "PUT", url, error))?;
         let reply = read(self.is_ecr(), "PUT", response, ERROR_LIMIT).await?;
         trace("PUT", url, reply.status);
+        let mut renewed = false;
         if self.is_own(url) && self.refused(&Method::PUT, &reply) {
             // The body is spent, so that nobody is asked again here; the next attempt finds the new token.
-            self.better(&shown, &reply, repository).await?;
+            renewed = self.better(&shown, &reply, repository).await?.is_some();
         }
-        Ok(reply)
+        Ok((reply, renewed))
     }
 
     /// What an answer that isn't success says.
@@ -288,8 +290,11 @@ impl Transport {
                 return Ok(Some(Shown::Bearer(header.clone())));
             }
         }
-        let header =
-            bearer::fetch(&self.client, &self.host, &reply.url, &challenge, &self.credentials, repository).await?;
+        let fetching = bearer::fetch(&self.client, &self.host, &reply.url, &challenge, &self.credentials, repository);
+        let header = tokio::time::timeout(self.timeout, fetching).await.unwrap_or_else(|elapsed| {
+            let (host, realm) = (self.host.to_string(), challenge.realm());
+            Err(AuthError::RealmUnreachable { host, realm, source: Cause::new(elapsed) })
+        })?;
         bearers.insert(repository.to_owned(), header.clone());
         Ok(Some(Shown::Bearer(header)))
     }
@@ -352,7 +357,7 @@ impl Transport {
         Err(first_failure.unwrap_or(RegistryError::Odd {
             method: name(&call.method),
             url: redacted(&url),
-            oddity: Oddity::NoLocation,
+            oddity: Oddity::NoPlace,
         }))
     }
 
