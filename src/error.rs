@@ -9,12 +9,15 @@ use crate::aws::host::EcrHost;
 use crate::aws::token::TokenError;
 use crate::cleanup::CleanupError;
 use crate::oci::digest::Digest;
+use crate::oci::manifest::ManifestError;
 use crate::push::PushError;
 use crate::push::reader::ReadError;
 use crate::push::upload::UploadError;
 use crate::registry::failure::{Answer, Meaning, Network, RegistryError};
 use crate::source::SourceError;
+use crate::source::folder::FileError;
 use crate::source::layout::LayoutError;
+use crate::source::walk::Defect;
 use crate::trust::TrustError;
 
 /// Why a run failed.
@@ -99,6 +102,7 @@ impl Error {
                 LayoutError::NotAFolder { .. }
                 | LayoutError::NoLayout { .. }
                 | LayoutError::Unreadable { .. }
+                | LayoutError::Locked { .. }
                 | LayoutError::Malformed { .. }
                 | LayoutError::Version { .. }
                 | LayoutError::IndexTooLarge { .. }
@@ -234,13 +238,10 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
             Some("choose one of these by writing what stands there behind SOURCE".to_owned())
         }
         LayoutError::AmbiguousName { .. } => Some("choose one of these by its digest".to_owned()),
-        LayoutError::Defects { defects, .. } => Some(if defects.iter().any(is_outside) {
-            "--follow-symlinks allows blobs that are symbolic links out of the layout".to_owned()
-        } else {
-            "nothing was sent; build or copy the image again".to_owned()
-        }),
+        LayoutError::Defects { defects, .. } => Some(defects_hint(defects)),
         LayoutError::NoLayout { .. }
         | LayoutError::Unreadable { .. }
+        | LayoutError::Locked { .. }
         | LayoutError::Malformed { .. }
         | LayoutError::Version { .. }
         | LayoutError::IndexTooLarge { .. }
@@ -248,9 +249,16 @@ fn layout_hint(error: &LayoutError) -> Option<String> {
     }
 }
 
-fn is_outside(defect: &crate::source::walk::Defect) -> bool {
-    use crate::source::folder::FileError;
-    matches!(defect, crate::source::walk::Defect::File(FileError::Outside { .. }))
+fn defects_hint(defects: &[Defect]) -> String {
+    let is = |wanted: fn(&Defect) -> bool| defects.iter().any(wanted);
+    if is(|defect| matches!(defect, Defect::File(FileError::Outside { .. }))) {
+        "--follow-symlinks allows blobs that are symbolic links out of the layout"
+    } else if is(|defect| matches!(defect, Defect::Manifest { source: ManifestError::UnknownMediaType { .. }, .. })) {
+        "ecr-push knows OCI and Docker schema 2 manifests and indexes; nothing was sent"
+    } else {
+        "nothing was sent; build or copy the image again"
+    }
+    .to_owned()
 }
 
 fn auth_hint(error: &AuthError) -> Option<String> {

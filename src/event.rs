@@ -118,11 +118,3 @@ pub trait Reporter: Send + Sync {
     /// Takes one event.
     fn report(&self, event: &Event);
 }
-
-/// Takes events and forgets them.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
-
-impl Reporter for Silent {
-    fn report(&self, _: &Event) {}
-}

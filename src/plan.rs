@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::image::Image;
 use crate::oci::digest::Digest;
-use crate::oci::reference::{Repository, Tag};
+use crate::oci::reference::{Reference, Repository, Tag};
 
 /// A repository to push to, with all that is to be written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,29 @@ pub struct Target {
     pub repository: Repository,
     /// The tags, in the order in which they are written; none for a push by digest alone.
     pub tags: Vec<Tag>,
+}
+
+/// What is written where: destinations in one repository are one target, `--tag`s are added, and where neither tag nor
+/// digest is given the tag is `latest`.
+#[must_use]
+pub fn targets(destinations: &[Reference], tags: &[Tag]) -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::new();
+    let latest = Tag::parse("latest").ok();
+    for destination in destinations {
+        let at = targets.iter().position(|target| target.repository == destination.repository);
+        let at = at.unwrap_or_else(|| {
+            targets.push(Target { repository: destination.repository.clone(), tags: Vec::new() });
+            targets.len() - 1
+        });
+        let implied =
+            latest.iter().filter(|_| destination.tag.is_none() && destination.digest.is_none() && tags.is_empty());
+        for tag in destination.tag.iter().chain(tags).chain(implied) {
+            if !targets[at].tags.contains(tag) {
+                targets[at].tags.push(tag.clone());
+            }
+        }
+    }
+    targets
 }
 
 /// What a tag names.
@@ -133,7 +156,6 @@ mod tests {
     use crate::image::{Blob, Content, Node, Role};
     use crate::oci::digest::Algorithm;
     use crate::oci::manifest::Manifest;
-    use crate::oci::reference::Reference;
 
     const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
     const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -195,6 +217,34 @@ mod tests {
             manifests: image.nodes().iter().map(|node| node.manifest.digest.clone()).collect(),
             blobs: image.blobs().map(|blob| blob.digest.clone()).collect(),
         }
+    }
+
+    #[test]
+    fn what_is_written_where() {
+        let check = |destinations: &[&str], tags: &[&str], expected: &[(&str, &[&str])]| {
+            let destinations: Vec<_> = destinations.iter().map(|text| Reference::parse(text).unwrap()).collect();
+            let tags: Vec<_> = tags.iter().map(|text| Tag::parse(text).unwrap()).collect();
+            let targets = targets(&destinations, &tags);
+            let found: Vec<(String, Vec<&str>)> = targets
+                .iter()
+                .map(|target| (target.repository.to_string(), target.tags.iter().map(Tag::as_str).collect()))
+                .collect();
+            let expected: Vec<_> = expected.iter().map(|(name, tags)| ((*name).to_owned(), tags.to_vec())).collect();
+            assert_eq!(found, expected);
+        };
+        let digest = format!("h.example/a@{}", Digest::of(crate::oci::digest::Algorithm::Sha256, b""));
+        check(&["h.example/a"], &[], &[("h.example/a", &["latest"])]);
+        check(&["h.example/a:v1"], &[], &[("h.example/a", &["v1"])]);
+        check(&["h.example/a"], &["v1", "v2", "v1"], &[("h.example/a", &["v1", "v2"])]);
+        check(
+            &["h.example/a:v1", "h.example/b:v2"],
+            &["x"],
+            &[("h.example/a", &["v1", "x"]), ("h.example/b", &["v2", "x"])],
+        );
+        check(&["h.example/a:v1", "h.example/a:v2"], &[], &[("h.example/a", &["v1", "v2"])]);
+        check(&[&digest], &[], &[("h.example/a", &[])]);
+        check(&[&digest], &["v1"], &[("h.example/a", &["v1"])]);
+        check(&[&digest, "h.example/a"], &[], &[("h.example/a", &["latest"])]);
     }
 
     #[test]

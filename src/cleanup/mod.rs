@@ -1,6 +1,8 @@
 //! Takes the local image away, once it is known to be somewhere else.
 
 pub mod layout;
+mod reach;
+mod skeleton;
 
 use std::path::PathBuf;
 

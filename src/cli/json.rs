@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 const SCHEMA_VERSION: u32 = 1;
 
 /// The document for a push.
-pub(super) fn document(source: &str, report: &Report) -> Value {
+pub(super) fn document(source: &str, report: &Report, status: u8) -> Value {
     json!({
         "schemaVersion": SCHEMA_VERSION,
         "source": source,
         "digest": report.digest.as_str(),
         "mediaType": report.media_type.as_str(),
         "size": report.size,
-        "exitStatus": report.status(),
+        "exitStatus": status,
         "destinations": report.destinations.iter().map(|d| destination(report, d)).collect::<Vec<_>>(),
         "cleanup": cleanup(&report.cleanup),
     })

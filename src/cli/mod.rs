@@ -27,6 +27,9 @@ use self::settings::{Settings, SettingsError};
 /// A wrong command line.
 const USAGE: u8 = 2;
 
+/// Pushed, and SOURCE is still there.
+const KEPT: u8 = 7;
+
 /// Runs the program and gives its exit status.
 pub(crate) fn run() -> u8 {
     let args = match args::parse(std::env::args_os(), |name| std::env::var_os(name)) {
@@ -169,13 +172,18 @@ async fn push(settings: &Settings, source: &OsString) -> u8 {
     let cancel = CancellationToken::new();
     let caught = Arc::new(Mutex::new(None));
     let signals = tokio::spawn(watch(cancel.clone(), caught.clone()));
+    let mut digests = Ok(());
     let outcome = match job::push(&settings.job, &reporter, &cancel).await {
-        Ok(pushed) => match write_digests(settings, &pushed.report) {
+        Ok(pushed) => {
+            digests = write_digests(settings, &pushed.report);
             // Whoever asked for the file needs it before SOURCE is gone.
-            Some(status) => Err(Stop::Said(status)),
-            None => job::clean(&settings.job, pushed, &cancel).await.map_err(Stop::Failed),
-        },
-        Err(error) => Err(Stop::Failed(error)),
+            if digests.is_ok() {
+                job::clean(&settings.job, pushed, &reporter, &cancel).await
+            } else {
+                Ok(pushed.report)
+            }
+        }
+        Err(error) => Err(error),
     };
     signals.abort();
     let caught = *caught.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,8 +191,7 @@ async fn push(settings: &Settings, source: &OsString) -> u8 {
     shown.close();
     let report = match outcome {
         Ok(report) => report,
-        Err(Stop::Said(status)) => return status,
-        Err(Stop::Failed(error @ Error::Interrupted { open })) => {
+        Err(error @ Error::Interrupted { open }) => {
             let uploads = match open {
                 0 => "open uploads were cancelled".to_owned(),
                 open => format!("{} could not be cancelled in time", render::number(open, "open upload")),
@@ -192,13 +199,14 @@ async fn push(settings: &Settings, source: &OsString) -> u8 {
             line(&format!("interrupted: {uploads}, SOURCE is untouched, {}", tags.words()));
             return caught.unwrap_or_else(|| error.status());
         }
-        Err(Stop::Failed(error)) => return fail(None, &error),
+        Err(error) => return fail(None, &error),
     };
-    finish(settings, source, &report)
+    finish(settings, source, &report, digests)
 }
 
 /// Prints what a push amounted to, and gives its exit status.
-fn finish(settings: &Settings, source: &OsString, report: &Report) -> u8 {
+fn finish(settings: &Settings, source: &OsString, report: &Report, digests: std::io::Result<()>) -> u8 {
+    let mut status = report.status();
     if !settings.quiet && settings.progress != Progress::None {
         for text in render::summary(report) {
             line(&text);
@@ -217,36 +225,30 @@ fn finish(settings: &Settings, source: &OsString, report: &Report) -> u8 {
     if let Cleanup::Failed(error) = &report.cleanup {
         fail(Some("clean-up"), error);
     }
+    if let (Err(error), Some(path)) = (digests, &settings.digest_file) {
+        line(&format!("error: --digest-file: {} can't be written: {error}", path.display()));
+        line("  next: the image was pushed, and SOURCE is kept");
+        status = if settings.job.options.cleanup { KEPT } else { USAGE };
+    }
     let lines: String = report.lines().map(|text| text + "\n").collect();
     let text = match settings.output {
         Output::Text => lines.clone(),
-        Output::Json => format!("{:#}\n", json::document(&source.to_string_lossy(), report)),
+        Output::Json => format!("{:#}\n", json::document(&source.to_string_lossy(), report, status)),
     };
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         line(&format!("error: standard output can't be written: {error}; it was to get"));
         line(lines.trim_end());
-        return report.status().max(USAGE);
+        return status.max(USAGE);
     }
-    report.status()
+    status
 }
 
-/// Why there is no report to print.
-enum Stop {
-    /// The push failed.
-    Failed(Error),
-    /// Something else failed, and was said.
-    Said(u8),
-}
-
-/// Writes the digest file of a push that succeeded; gives the exit status if that fails.
-fn write_digests(settings: &Settings, report: &Report) -> Option<u8> {
-    let path = settings.digest_file.as_deref().filter(|_| report.status() == 0)?;
+/// Writes the digest file of a push that succeeded.
+fn write_digests(settings: &Settings, report: &Report) -> std::io::Result<()> {
+    let Some(path) = settings.digest_file.as_deref().filter(|_| report.status() == 0) else { return Ok(()) };
     let lines: String = report.lines().map(|text| text + "\n").collect();
-    let error = write_whole(path, &lines).err()?;
-    line(&format!("error: --digest-file: {} can't be written: {error}", path.display()));
-    line("  next: the image was pushed, and SOURCE was kept; name a file that can be written, and push again");
-    Some(USAGE)
+    write_whole(path, &lines)
 }
 
 /// Writes a file that is either there wholly or not at all; what is no regular file, a device or a pipe, is written to.

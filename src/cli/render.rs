@@ -54,7 +54,7 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
     match &report.cleanup {
         Cleanup::NotAsked | Cleanup::Failed(_) => {}
         Cleanup::NotDone => {
-            lines.push("clean-up: SOURCE is kept, since not every destination has the image".to_owned());
+            lines.push("clean-up: SOURCE is kept".to_owned());
         }
         Cleanup::Done(cleaned) => {
             let names = match cleaned.names.as_slice() {

@@ -14,12 +14,24 @@ use thiserror::Error;
 
 use super::args::{Args, Output, Progress};
 
+/// Ends of host names that belong to AWS.
+const AWS_DOMAINS: [&str; 4] = [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".on.aws"];
+
+/// Commands that the command line's contract names and this version doesn't have.
+const COMMANDS: [&str; 4] = ["inspect", "clean", "doctor", "completions"];
+
 /// Why the command line means nothing.
 #[derive(Debug, Error)]
 pub(super) enum SettingsError {
     /// SOURCE isn't one.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A command that isn't there yet.
+    #[error("the command {command} is not in this version; a folder of that name is written ./{command}")]
+    Command {
+        /// The command.
+        command: &'static str,
+    },
     /// SOURCE isn't UTF-8.
     #[error("SOURCE is not UTF-8: {0:?}")]
     SourceText(OsString),
@@ -46,7 +58,10 @@ pub(super) enum SettingsError {
         host: Host,
     },
     /// A host that is almost one of ECR's.
-    #[error("{host} looks like an ECR registry and is none: 123456789012.dkr.ecr.REGION.amazonaws.com is the form")]
+    #[error(
+        "{host} looks like an ECR registry and is none: 123456789012.dkr.ecr.REGION.amazonaws.com is the form, and a VPC \
+         endpoint's own name goes into --registry-endpoint"
+    )]
     LookAlike {
         /// The host.
         host: Host,
@@ -77,6 +92,9 @@ pub(super) struct Settings {
 impl Settings {
     /// What `args` mean.
     pub(super) fn of(args: Args) -> Result<Self, SettingsError> {
+        if let Some(command) = COMMANDS.into_iter().find(|command| args.source == *command) {
+            return Err(SettingsError::Command { command });
+        }
         let destinations =
             args.destinations.iter().map(|text| Reference::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let tags = args.tags.iter().map(|text| Tag::parse(text)).collect::<Result<Vec<_>, _>>()?;
@@ -84,7 +102,11 @@ impl Settings {
         hosts.sort();
         hosts.dedup();
         // No AWS credentials go there, and whoever wrote it meant that they do.
-        let look_alike = |host: &&&Host| host.name().contains(".dkr.ecr") || host.name().contains(".dkr-ecr");
+        let look_alike = |host: &&&Host| {
+            let name = host.name();
+            (name.contains(".dkr.ecr") || name.contains(".dkr-ecr"))
+                && AWS_DOMAINS.iter().any(|end| name.ends_with(end))
+        };
         if let Some(host) = hosts.iter().filter(look_alike).find(|host| EcrHost::of(host).is_none()) {
             return Err(SettingsError::LookAlike { host: (*host).clone() });
         }

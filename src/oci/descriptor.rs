@@ -81,26 +81,6 @@ impl From<&str> for MediaType {
     }
 }
 
-/// The platform that an index says a manifest is for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Platform {
-    /// `linux`, `windows`, `unknown` for attestations.
-    #[serde(default)]
-    pub os: String,
-    /// `amd64`, `arm64`, …
-    #[serde(default)]
-    pub architecture: String,
-    /// `v7`, `v8`, …
-    pub variant: Option<String>,
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
-    }
-}
-
 /// What points to a manifest or a blob.
 ///
 /// Our own type and not `oci_client`'s: that one drops `data`, and takes negative sizes and any digest.
@@ -113,14 +93,8 @@ pub struct Descriptor {
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
-    /// Where else it may be had; names no place that a push would look at.
-    pub urls: Option<Vec<String>>,
     /// The content itself, base64.
     pub data: Option<String>,
-    /// The type of an artifact.
-    pub artifact_type: Option<String>,
-    /// The platform, inside an index.
-    pub platform: Option<Platform>,
     /// Annotations.
     pub annotations: Option<BTreeMap<String, String>>,
 }

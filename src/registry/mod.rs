@@ -34,8 +34,6 @@ pub struct Found {
 /// A manifest that was read from the registry.
 #[derive(Debug, Clone)]
 pub struct Fetched {
-    /// Its media type.
-    pub media_type: MediaType,
     /// Its bytes.
     pub bytes: Bytes,
 }
@@ -99,9 +97,7 @@ impl Registry {
             return Ok(None);
         }
         let reply = self.good(&Method::GET, reply)?;
-        let media_type = reply.headers.get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let media_type = media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        Ok(Some(Fetched { media_type: media_type.into(), bytes: reply.body }))
+        Ok(Some(Fetched { bytes: reply.body }))
     }
 
     /// `PUT manifests/REFERENCE`, the reference being a digest or a tag.

@@ -71,6 +71,12 @@ impl Folder {
         &self.root
     }
 
+    /// Whether files of the layout may be symbolic links that lead out of it.
+    #[must_use]
+    pub fn follows_symlinks(&self) -> bool {
+        self.follow_symlinks
+    }
+
     /// Where the blob lies, be it there or not.
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::Choice;
 use super::folder::Folder;
-use super::walk::{Defect, Walk};
+use super::walk::{Defect, Walk, bytes};
 use crate::cause::chain;
 use crate::image::Image;
 use crate::oci::descriptor::{Descriptor, Kind};
@@ -44,6 +44,12 @@ pub enum LayoutError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// Another process has the layout for itself and doesn't come to an end.
+    #[error("{path} is locked by another process that cleans it")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
     },
     /// A file isn't what it should be.
     #[error("{path} is malformed")]
@@ -197,12 +203,6 @@ impl Layout {
         &self.folder
     }
 
-    /// The path as given, for messages.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The images in it, once each, with their names. Referrers of images that are here too are not images of their own.
     #[must_use]
     pub fn images(&self) -> Vec<Listed> {
@@ -282,6 +282,18 @@ impl Layout {
         }
     }
 
+    /// What refers to `image`, be it part of it or not.
+    #[must_use]
+    pub fn referrers(&self, image: &Image) -> Vec<Digest> {
+        let mut seen: HashSet<Digest> = image.nodes().iter().map(|node| node.manifest.digest.clone()).collect();
+        let mut found = Vec::new();
+        while let Some(next) = self.referrer_of(&seen) {
+            seen.insert(next.digest.clone());
+            found.push(next.digest);
+        }
+        found
+    }
+
     /// A referrer of what was seen that wasn't seen itself.
     fn referrer_of(&self, seen: &HashSet<Digest>) -> Option<Descriptor> {
         let wanted = |entry: &Descriptor| {
@@ -315,8 +327,8 @@ impl Layout {
         if !manifest_like || descriptor.size > MAX_SIZE {
             return None;
         }
-        let bytes = self.folder.read(descriptor).ok()?;
-        Manifest::parse(&descriptor.media_type, &descriptor.digest, bytes.into()).ok()
+        let bytes = bytes(&self.folder, descriptor).ok()?;
+        Manifest::parse(&descriptor.media_type, &descriptor.digest, bytes).ok()
     }
 }
 

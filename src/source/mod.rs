@@ -2,6 +2,7 @@
 
 pub mod folder;
 pub mod layout;
+pub mod lock;
 pub mod walk;
 
 use std::path::{Path, PathBuf};

@@ -105,7 +105,7 @@ impl<'a> Walk<'a> {
         if descriptor.size > MAX_SIZE {
             return self.defects.push(Defect::TooLarge { digest: digest.clone(), size: descriptor.size });
         }
-        let bytes = match self.bytes(descriptor) {
+        let bytes = match bytes(self.folder, descriptor) {
             Ok(bytes) => bytes,
             Err(defect) => return self.defects.push(defect),
         };
@@ -127,17 +127,6 @@ impl<'a> Walk<'a> {
         }
         self.heights.insert(digest.clone(), height);
         self.nodes.push(Node { manifest, blobs, height });
-    }
-
-    /// The bytes of something small: inline, or in its file.
-    fn bytes(&self, descriptor: &Descriptor) -> Result<Bytes, Defect> {
-        let inline = inline_data(descriptor)?;
-        match (self.folder.read(descriptor), inline) {
-            (Ok(bytes), _) => Ok(bytes.into()),
-            // `data` may stand in for a blob that was left out.
-            (Err(FileError::Missing { .. }), Some(inline)) => Ok(inline),
-            (Err(error), _) => Err(error.into()),
-        }
     }
 
     /// Takes a blob in and says whether it has to be in the registry.
@@ -177,7 +166,7 @@ impl<'a> Walk<'a> {
         let small = descriptor.size <= HELD_EACH && self.held + descriptor.size <= HELD_TOTAL;
         if small {
             self.held += descriptor.size;
-            return self.bytes(descriptor).map(Content::Held);
+            return bytes(self.folder, descriptor).map(Content::Held);
         }
         let inline = inline_data(descriptor)?;
         match (self.folder.open(descriptor), inline) {
@@ -185,6 +174,16 @@ impl<'a> Walk<'a> {
             (Err(FileError::Missing { .. }), Some(inline)) => Ok(Content::Held(inline)),
             (Err(error), _) => Err(error.into()),
         }
+    }
+}
+
+/// The bytes of something small, checked: in its file, or inline where that was left out.
+pub(crate) fn bytes(folder: &Folder, descriptor: &Descriptor) -> Result<Bytes, Defect> {
+    let inline = inline_data(descriptor)?;
+    match (folder.read(descriptor), inline) {
+        (Ok(bytes), _) => Ok(bytes.into()),
+        (Err(FileError::Missing { .. }), Some(inline)) => Ok(inline),
+        (Err(error), _) => Err(error.into()),
     }
 }
 

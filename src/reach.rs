@@ -1,0 +1,116 @@
+//! How each destination's registry is reached: credentials, and ECR's token on its way while SOURCE is read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use crate::auth::{AuthError, AuthSettings, Credentials};
+use crate::aws::token::AwsSettings;
+use crate::error::Error;
+use crate::job::Options;
+use crate::oci::reference::{Host, Repository};
+use crate::plan::Target;
+use crate::registry::Registry;
+use crate::registry::transport::TransportSettings;
+use crate::trust::Trust;
+
+/// A registry that can be talked to, and whether it is ECR.
+#[derive(Clone)]
+pub(crate) struct Reached {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) is_ecr: bool,
+}
+
+/// What is known of each repository: how it is reached, or why there are no credentials for it.
+pub(crate) type Registries = HashMap<Repository, Result<Reached, Arc<AuthError>>>;
+
+/// Finds credentials for every repository, and sends for the tokens.
+///
+/// On ECR all repositories of a host share credentials and connections. Elsewhere each has its own: docker's and podman's
+/// files may know different ones for different paths of a host.
+pub(crate) async fn reach(targets: &[Target], options: &Options) -> Result<(Registries, Tokens), Error> {
+    let files = options.ca_files.clone();
+    let trust = tokio::task::spawn_blocking(move || Trust::load(&files)).await.map_err(Error::Task)??;
+    let mut registries = Registries::new();
+    let mut ecr: HashMap<&Host, Reached> = HashMap::new();
+    let mut tokens = Tokens::default();
+    for target in targets {
+        let repository = &target.repository;
+        let host = &repository.host;
+        if let Some(known) = ecr.get(host) {
+            registries.insert(repository.clone(), Ok(known.clone()));
+            continue;
+        }
+        let credentials = match credentials(repository, options, &trust).await? {
+            Ok(credentials) => credentials,
+            Err(error) => {
+                registries.insert(repository.clone(), Err(Arc::new(error)));
+                continue;
+            }
+        };
+        let is_ecr = matches!(credentials, Credentials::Ecr(_));
+        if let Credentials::Ecr(token) = &credentials {
+            let token = token.clone();
+            tokens.0.insert(host.clone(), tokio::spawn(async move { Ok(token.get().await.map(drop)?) }));
+        }
+        let transport = TransportSettings {
+            endpoint: options.registry_endpoints.get(host),
+            plain_http: options.plain_http && !is_ecr,
+            trust: trust.clone(),
+            connect_timeout: options.connect_timeout,
+            timeout: options.timeout,
+        };
+        let reached = Reached { registry: Arc::new(Registry::new(host, credentials, &transport)?), is_ecr };
+        if is_ecr {
+            ecr.insert(host, reached.clone());
+        }
+        registries.insert(repository.clone(), Ok(reached));
+    }
+    Ok((registries, tokens))
+}
+
+/// Tokens that are on their way.
+#[derive(Default)]
+pub(crate) struct Tokens(HashMap<Host, JoinHandle<Result<(), AuthError>>>);
+
+impl Tokens {
+    /// Waits for the tokens; repositories of a registry without one are not tried.
+    pub(crate) async fn arrive(self, registries: &mut Registries) -> Result<(), Error> {
+        for (host, token) in self.0 {
+            if let Err(error) = token.await.map_err(Error::Task)? {
+                let error = Arc::new(error);
+                for (_, reached) in registries.iter_mut().filter(|(repository, _)| repository.host == host) {
+                    *reached = Err(error.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds the credentials for a repository; a helper that hangs doesn't hold up the push for ever.
+async fn credentials(
+    repository: &Repository,
+    options: &Options,
+    trust: &Trust,
+) -> Result<Result<Credentials, AuthError>, Error> {
+    let host = &repository.host;
+    let auth = AuthSettings {
+        aws: AwsSettings {
+            profile: options.profiles.get(host),
+            endpoint_url: options.endpoint_urls.get(host),
+            trust: trust.clone(),
+            connect_timeout: options.connect_timeout,
+            timeout: options.timeout,
+            retries: options.retries,
+        },
+        config_files: options.config_files.clone(),
+    };
+    let repository = repository.clone();
+    let finding = tokio::task::spawn_blocking(move || auth.find(&repository));
+    match tokio::time::timeout(options.timeout, finding).await {
+        Ok(found) => found.map_err(Error::Task),
+        Err(_) => Ok(Err(AuthError::Slow { host: host.to_string(), seconds: options.timeout.as_secs() })),
+    }
+}
