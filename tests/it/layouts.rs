@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use local_ecr::LocalEcr;
+use local_ecr::{Fault, FaultKind, LocalEcr};
 use serde_json::{Value, json};
 
 use crate::support::layout::{INDEX, digest, fixture_names, sha256};
@@ -250,6 +250,16 @@ fn a_registry_that_links_referrers_itself_is_not_asked_for_its_list() {
     let ecr = start(builder().oci_subject_header(true));
     Push::of(layout.path()).at(&ecr).to("app:v1").run().exits(0);
     assert_eq!(requests(&ecr, "GET", "/referrers/"), []);
+}
+
+#[test]
+fn a_list_of_referrers_that_may_not_be_read_fails_nothing() {
+    let layout = Layout::fixture("good/referrers");
+    let denied = Fault::on("GET", "/referrers/").times(u64::MAX).does(FaultKind::status(403));
+    let ecr = start(builder().fault(denied));
+    Push::of(layout.path()).at(&ecr).to("app:v1").run().exits(0);
+    assert_eq!(ecr.here().manifests("app").len(), 4);
+    assert_eq!(ecr.tags("app"), ["v1"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod cli;
 mod credentials;
 mod faults;
 mod layouts;
+mod neighbours;
 mod progress;
 mod push;
 mod real;

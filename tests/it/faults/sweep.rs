@@ -161,11 +161,11 @@ fn by_turns(layout: &Layout, kinds: &[FaultKind], times: u64) -> Vec<Fault> {
 
 /// This kind of fault at each request of a clean push that writes or asks for content. Why a HEAD was refused a GET
 /// tells, and what a GET doesn't confirm is tried again: that is the business of the tests on credentials.
-fn at_each_but_heads(layout: &Layout, kind: &FaultKind) -> Vec<Fault> {
+fn at_each_but_heads(layout: &Layout, kind: &FaultKind, methods: &[&str]) -> Vec<Fault> {
     let ecr = ecr();
     push(layout, &ecr).run().exits(0);
     let mut faults = Vec::new();
-    for method in ["GET", "POST", "PUT"] {
+    for method in methods {
         let count = requests(&ecr, method, "/v2/").len() as u64;
         faults.extend((1..=count).map(|number| Fault::on(method, "").nth(number).does(kind.clone())));
     }
@@ -176,11 +176,12 @@ fn at_each_but_heads(layout: &Layout, kind: &FaultKind) -> Vec<Fault> {
 #[test]
 fn a_403_anywhere_ends_the_push() {
     let layout = image();
-    sweep(&layout, &at_each_but_heads(&layout, &FaultKind::status(403)), ends);
+    // Which right ECR wants for the list of referrers isn't known, so that it isn't missed.
+    sweep(&layout, &at_each_but_heads(&layout, &FaultKind::status(403), &["POST", "PUT"]), ends);
 }
 
 #[test]
 fn a_400_anywhere_ends_the_push() {
     let layout = image();
-    sweep(&layout, &at_each_but_heads(&layout, &FaultKind::status(400)), ends);
+    sweep(&layout, &at_each_but_heads(&layout, &FaultKind::status(400), &["GET", "POST", "PUT"]), ends);
 }

@@ -213,7 +213,8 @@ impl Running {
     }
 }
 
-fn signal(process: u32, name: &str) {
+/// Sends a signal to a process that runs.
+pub(crate) fn signal(process: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
     assert!(sent.expect("kill is there").success(), "the process is gone already");
 }
