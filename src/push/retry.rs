@@ -65,7 +65,7 @@ impl Retry {
     /// Waits before the next attempt at something that may be tried again, or says that it was tried often enough.
     pub async fn pause(&self, what: &str, error: &RegistryError, failed: u32) -> bool {
         let Some(wait) = wait(failed, self.retries, error.retry_after(), fastrand::f64()) else { return false };
-        let (what, why) = (what.to_owned(), error.to_string());
+        let (what, why) = (what.to_owned(), error.brief());
         self.reporter.report(&Event::Waiting { what, why, wait });
         tokio::time::sleep(wait).await;
         true

@@ -303,6 +303,22 @@ impl RegistryError {
         }
     }
 
+    /// The failure without its URL, for a line that names the object already.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        match self {
+            Self::Answered(answer) => {
+                let code = answer.code.as_deref().unwrap_or_default();
+                format!("{} was answered {} {code} {}", answer.method, answer.status, answer.message)
+                    .trim_end()
+                    .to_owned()
+            }
+            Self::Unreachable { method, network, .. } => format!("{method} {}", network.text()),
+            Self::Stalled { method, seconds, .. } => format!("{method} stalled for {seconds} s"),
+            other => other.to_string(),
+        }
+    }
+
     /// The same failure, noted as the last of several.
     #[must_use]
     pub fn after(self, attempts: u32) -> Self {
