@@ -7,6 +7,7 @@ use thiserror::Error as ThisError;
 use crate::auth::AuthError;
 use crate::aws::host::EcrHost;
 use crate::aws::token::TokenError;
+use crate::cause::Cause;
 use crate::cleanup::CleanupError;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ManifestError;
@@ -62,7 +63,7 @@ pub enum Error {
     Cleanup(#[from] CleanupError),
     /// A thread died.
     #[error("a task ended unexpectedly")]
-    Task(#[source] tokio::task::JoinError),
+    Task(#[source] Cause),
     /// The user stopped the run.
     #[error("interrupted")]
     Interrupted {
@@ -84,6 +85,11 @@ mod status {
 }
 
 impl Error {
+    /// For a task that didn't come to its end.
+    pub(crate) fn task(error: tokio::task::JoinError) -> Self {
+        Self::Task(Cause::new(error))
+    }
+
     /// The exit status.
     #[must_use]
     pub fn status(&self) -> u8 {

@@ -19,7 +19,7 @@ use crate::plan::{Target, targets};
 use crate::push::sessions::Sessions;
 use crate::push::{self, Count, Destination, Outcome, PushOptions};
 use crate::reach::{self, Reached, Registries, Tokens};
-use crate::registry::transport::Url;
+use crate::registry::endpoint::Endpoint;
 use crate::report::{Cleanup, DestinationReport, Report};
 use crate::source::Source;
 use crate::source::layout::{Chosen, Layout, LayoutError};
@@ -77,7 +77,7 @@ pub struct Options {
     /// Where ECR's API is reached.
     pub endpoint_urls: PerHost<String>,
     /// Where registries are reached.
-    pub registry_endpoints: PerHost<Url>,
+    pub registry_endpoints: PerHost<Endpoint>,
 }
 
 /// How many times `--timeout` another process that uses SOURCE is waited for: it may be in the middle of a push.
@@ -166,7 +166,7 @@ pub async fn clean(
     drop(lock);
     let wait = patience(layout.folder().root(), &job.options, reporter, cancel);
     let cleaning = tokio::task::spawn_blocking(move || cleanup::layout::clean(layout.folder(), &removal, wait));
-    report.cleanup = match cleaning.await.map_err(Error::Task)? {
+    report.cleanup = match cleaning.await.map_err(Error::task)? {
         Ok(cleaned) => Cleanup::Done(cleaned),
         Err(CleanupError::Locked { .. }) if cancel.is_cancelled() => return Err(Error::Interrupted { open: 0 }),
         Err(error) => Cleanup::Failed(Error::Cleanup(error)),
@@ -194,8 +194,8 @@ async fn both(
     let reading = tokio::task::spawn_blocking(move || read(&source, &options, wait));
     let (targets, options) = (targets.to_vec(), job.options.clone());
     let reaching = tokio::spawn(async move { reach::reach(&targets, &options).await });
-    let read = reading.await.map_err(Error::Task)??;
-    Ok((read, reaching.await.map_err(Error::Task)??))
+    let read = reading.await.map_err(Error::task)??;
+    Ok((read, reaching.await.map_err(Error::task)??))
 }
 
 /// Whether to go on waiting for a layout that somebody else uses; says once that it is waited for.

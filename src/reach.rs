@@ -31,7 +31,7 @@ pub(crate) type Registries = HashMap<Repository, Result<Reached, Arc<AuthError>>
 /// files may know different ones for different paths of a host.
 pub(crate) async fn reach(targets: &[Target], options: &Options) -> Result<(Registries, Tokens), Error> {
     let files = options.ca_files.clone();
-    let trust = tokio::task::spawn_blocking(move || Trust::load(&files)).await.map_err(Error::Task)??;
+    let trust = tokio::task::spawn_blocking(move || Trust::load(&files)).await.map_err(Error::task)??;
     let mut registries = Registries::new();
     let mut ecr: HashMap<&Host, Reached> = HashMap::new();
     let mut tokens = Tokens::default();
@@ -78,7 +78,7 @@ impl Tokens {
     /// Waits for the tokens; repositories of a registry without one are not tried.
     pub(crate) async fn arrive(self, registries: &mut Registries) -> Result<(), Error> {
         for (host, token) in self.0 {
-            if let Err(error) = token.await.map_err(Error::Task)? {
+            if let Err(error) = token.await.map_err(Error::task)? {
                 let error = Arc::new(error);
                 for (_, reached) in registries.iter_mut().filter(|(repository, _)| repository.host == host) {
                     *reached = Err(error.clone());
@@ -110,7 +110,7 @@ async fn credentials(
     let repository = repository.clone();
     let finding = tokio::task::spawn_blocking(move || auth.find(&repository));
     match tokio::time::timeout(options.timeout, finding).await {
-        Ok(found) => found.map_err(Error::Task),
+        Ok(found) => found.map_err(Error::task),
         Err(_) => Ok(Err(AuthError::Slow { host: host.to_string(), seconds: options.timeout.as_secs() })),
     }
 }

@@ -277,14 +277,9 @@ fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
 fn warnings(settings: &Settings) -> Vec<String> {
     let options = &settings.job.options;
     let endpoints = options.registry_endpoints.bare.iter();
-    let endpoints = endpoints.chain(options.registry_endpoints.hosts.iter().map(|(_, url)| url));
-    let insecure = endpoints.filter(|url| url.scheme() == "http" && !is_loopback(url));
-    insecure.map(|url| format!("credentials and image go to {url} in the clear")).collect()
-}
-
-fn is_loopback(url: &ecr_push::registry::transport::Url) -> bool {
-    let host = url.host_str().map(ecr_push::oci::reference::Host::parse);
-    matches!(host, Some(Ok(host)) if host.is_loopback())
+    let endpoints = endpoints.chain(options.registry_endpoints.hosts.iter().map(|(_, endpoint)| endpoint));
+    let insecure = endpoints.filter(|endpoint| endpoint.is_in_the_clear());
+    insecure.map(|endpoint| format!("credentials and image go to {endpoint} in the clear")).collect()
 }
 
 /// Cancels the run at the first signal, and ends the process at the second.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ecr_push::aws::host::EcrHost;
 use ecr_push::job::{Job, Options, PerHost};
 use ecr_push::oci::reference::{Host, Reference, ReferenceError, Tag};
-use ecr_push::registry::transport::Url;
+use ecr_push::registry::endpoint::Endpoint;
 use ecr_push::source::{Source, SourceError};
 use thiserror::Error;
 
@@ -111,9 +111,8 @@ impl Settings {
             return Err(SettingsError::LookAlike { host: (*host).clone() });
         }
         let url = |option: &'static str| {
-            move |value: &str| match Url::parse(value) {
-                Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && is_bare(&url) => Ok(url),
-                _ => Err(SettingsError::Url { option, value: value.to_owned() }),
+            move |value: &str| {
+                Endpoint::parse(value).ok_or_else(|| SettingsError::Url { option, value: value.to_owned() })
             }
         };
         let registry_endpoints =
@@ -160,11 +159,6 @@ impl Settings {
             utf8: utf8(),
         })
     }
-}
-
-/// Whether a URL has nothing that would be left out when it is used.
-fn is_bare(url: &Url) -> bool {
-    url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none()
 }
 
 /// Reads values that may begin with `HOST=`.

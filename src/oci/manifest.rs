@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::descriptor::{Descriptor, Kind, MediaType};
 use super::digest::Digest;
+use crate::cause::Cause;
 
 /// The largest manifest that ECR takes, in bytes (facts/ecr.md, Uploading a blob); other registries say the same.
 pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
@@ -17,7 +18,7 @@ pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
 pub enum ManifestError {
     /// It isn't JSON, or not of the form that the specification gives.
     #[error("malformed")]
-    Json(#[from] serde_json::Error),
+    Json(#[source] Cause),
     /// `schemaVersion` isn't 2.
     #[error("its schemaVersion is {found}, and only 2 can be pushed")]
     SchemaVersion {
@@ -104,7 +105,7 @@ impl Manifest {
         if media_type.kind() == Kind::Schema1 {
             return Err(ManifestError::SchemaVersion { found: 1 });
         }
-        let wire: Wire = serde_json::from_slice(&bytes)?;
+        let wire: Wire = serde_json::from_slice(&bytes).map_err(|error| ManifestError::Json(Cause::new(error)))?;
         if let Some(found) = wire.schema_version.filter(|found| *found != 2) {
             return Err(ManifestError::SchemaVersion { found });
         }

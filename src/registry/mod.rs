@@ -4,6 +4,7 @@
 
 mod bearer;
 pub mod body;
+pub mod endpoint;
 pub mod failure;
 pub mod transport;
 

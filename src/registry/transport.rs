@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-pub use reqwest::Url;
+use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::bearer::{self, Challenge};
+use super::endpoint::Endpoint;
 use super::failure::{Answer, Asked, Meaning, Network, Oddity, RegistryError};
 use crate::auth::{AuthError, Credentials};
 use crate::cause::Cause;
@@ -26,7 +27,7 @@ use crate::trust::Trust;
 #[derive(Debug, Clone)]
 pub struct TransportSettings {
     /// Where the registry is, when that isn't `https://HOST`.
-    pub endpoint: Option<Url>,
+    pub endpoint: Option<Endpoint>,
     /// http instead of https.
     pub plain_http: bool,
     /// The trusted authorities.
@@ -108,7 +109,6 @@ impl Transport {
         settings: &TransportSettings,
     ) -> Result<Self, RegistryError> {
         let client_error = |error: reqwest::Error| RegistryError::Client(Cause::new(error));
-        let reached = settings.endpoint.as_ref().and_then(|url| Host::parse(url.host_str()?).ok());
         let mut client = Client::builder()
             .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
             // HTTP/2 halves the upload rate and shares one window between all blobs.
@@ -118,7 +118,7 @@ impl Transport {
             .connect_timeout(settings.connect_timeout)
             .tcp_nodelay(true);
         // No proxy leads back to this machine; Go's clients leave it out in the same way.
-        if reached.as_ref().unwrap_or(host).is_loopback() {
+        if settings.endpoint.as_ref().map_or(host.is_loopback(), Endpoint::is_loopback) {
             client = client.no_proxy();
         }
         let client = client.build().map_err(client_error)?;
@@ -126,7 +126,7 @@ impl Transport {
         let https = parse(format!("https://{host}/"))?;
         let http = parse(format!("http://{host}/"))?;
         let candidates = match &settings.endpoint {
-            Some(endpoint) => vec![endpoint.clone()],
+            Some(endpoint) => vec![endpoint.url().clone()],
             None if settings.plain_http => vec![http],
             None if host.is_loopback() => vec![https.clone(), http],
             None => vec![https.clone()],

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::Choice;
 use super::folder::Folder;
 use super::walk::{Defect, Walk, bytes};
-use crate::cause::chain;
+use crate::cause::{Cause, chain};
 use crate::image::Image;
 use crate::oci::descriptor::{Descriptor, Kind};
 use crate::oci::digest::{Algorithm, Digest};
@@ -57,7 +57,7 @@ pub enum LayoutError {
         /// The file.
         path: PathBuf,
         /// Where and why.
-        source: serde_json::Error,
+        source: Cause,
     },
     /// A layout of a version that isn't known.
     #[error("{path} is a layout of version {found:?}, and {VERSION} is the one that can be read")]
@@ -380,5 +380,6 @@ pub fn read_file(folder: &Path, name: &'static str, follow_symlinks: bool) -> Re
 }
 
 fn parse<T: serde::de::DeserializeOwned>(folder: &Path, name: &str, bytes: &[u8]) -> Result<T, LayoutError> {
-    serde_json::from_slice(bytes).map_err(|source| LayoutError::Malformed { path: folder.join(name), source })
+    serde_json::from_slice(bytes)
+        .map_err(|error| LayoutError::Malformed { path: folder.join(name), source: Cause::new(error) })
 }

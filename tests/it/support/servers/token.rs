@@ -89,7 +89,7 @@ fn answer(seal: &Seal, password: Option<&str>, asked: &Asked) -> Said {
 
 /// A value of a query or a form.
 fn parameter(text: &str, name: &str) -> Option<String> {
-    let url = ecr_push::registry::transport::Url::parse(&format!("form:?{text}")).ok()?;
+    let url = reqwest::Url::parse(&format!("form:?{text}")).ok()?;
     url.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value.into_owned())
 }
 
