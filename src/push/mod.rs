@@ -317,25 +317,22 @@ impl Run<'_> {
                 if outcome.error.is_some() {
                     return;
                 }
-                let mut left = Vec::new();
-                for at in std::mem::take(&mut writes.tags) {
-                    let tag = destination.target.tags[at].as_str();
-                    match self
-                        .retry
-                        .run(&format!("{}:{tag}", destination.target.repository), async || {
-                            tags::look(destination, tag, root).await
-                        })
-                        .await
-                    {
-                        Ok(Look::Same) => outcome.tags[at] = TagOutcome::AlreadyThere,
-                        Ok(_) => left.push(at),
-                        Err(error) => {
-                            outcome.error = Some(error.into());
-                            return;
+                let whole = &destination.target.repository;
+                let looks = survey::ask(&writes.tags, async |at: &usize| {
+                    let tag = destination.target.tags[*at].as_str();
+                    self.retry.run(&format!("{whole}:{tag}"), async || tags::look(destination, tag, root).await).await
+                });
+                match looks.await {
+                    Ok(looks) => {
+                        let (same, left): (Vec<_>, Vec<_>) =
+                            writes.tags.iter().zip(looks).partition(|(_, look)| *look == Look::Same);
+                        for (at, _) in same {
+                            outcome.tags[*at] = TagOutcome::AlreadyThere;
                         }
+                        writes.tags = left.into_iter().map(|(at, _)| *at).collect();
                     }
+                    Err(error) => outcome.error = Some(error.into()),
                 }
-                writes.tags = left;
             },
         );
         join_all(looking).await;

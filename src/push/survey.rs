@@ -91,7 +91,7 @@ pub(super) async fn survey(
 }
 
 /// Asks about each of `items`, several at once, and gives the answers in their order.
-async fn ask<'a, T, A>(
+pub(super) async fn ask<'a, T, A>(
     items: &'a [T],
     question: impl AsyncFn(&'a T) -> Result<A, RegistryError>,
 ) -> Result<Vec<A>, RegistryError> {
