@@ -2,14 +2,15 @@
 
 pub(crate) mod args;
 mod bars;
+mod digest_file;
 mod json;
 mod plain;
 mod render;
 mod settings;
+mod shown;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ecr_push::error::Error;
@@ -20,9 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use self::args::{Output, Progress};
-use self::bars::Bars;
-use self::plain::{Plain, line};
+use self::plain::line;
 use self::settings::{Settings, SettingsError};
+use self::shown::Shown;
 
 /// A wrong command line.
 const USAGE: u8 = 2;
@@ -90,79 +91,6 @@ fn log(verbose: u8) {
     let _ = tracing_subscriber::registry().with(ours).with(lines).try_init();
 }
 
-/// What shows progress, and remembers what became of tags, to say so if the run is stopped.
-struct Shown {
-    inner: Mutex<Option<Box<dyn Reporter>>>,
-    quiet: bool,
-    tags: Mutex<Tags>,
-}
-
-/// Tags of this run, by their full names.
-#[derive(Debug, Clone, Default)]
-struct Tags {
-    written: Vec<String>,
-    being_written: Vec<String>,
-}
-
-impl Tags {
-    /// What the user has to know of them when the run was stopped.
-    fn words(&self) -> String {
-        let mut words = Vec::new();
-        if !self.written.is_empty() {
-            words.push(format!("these tags had been written: {}", self.written.join(", ")));
-        }
-        if !self.being_written.is_empty() {
-            words.push(format!("these may have been: {}", self.being_written.join(", ")));
-        }
-        if words.is_empty() { "no tag was written".to_owned() } else { words.join("; ") }
-    }
-}
-
-impl Reporter for Shown {
-    fn report(&self, event: &Event) {
-        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::Tagging { repository, tag } => tags.being_written.push(format!("{repository}:{tag}")),
-            Event::Tagged { repository, tag } => {
-                let name = format!("{repository}:{tag}");
-                tags.being_written.retain(|other| *other != name);
-                tags.written.push(name);
-            }
-            _ => {}
-        }
-        drop(tags);
-        match &*self.inner.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(inner) => inner.report(event),
-            None if !self.quiet && matches!(event, Event::Warning { .. }) => {
-                line(&plain::words(event).unwrap_or_default());
-            }
-            None => {}
-        }
-    }
-}
-
-impl Shown {
-    /// Ends progress before anything else is printed. A connection that is being torn down may still hold a reporter, and
-    /// a bar that is drawn late would overwrite the error.
-    fn close(&self) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    fn new(settings: &Settings) -> Self {
-        let inner: Option<Box<dyn Reporter>> = match settings.progress {
-            _ if settings.quiet => None,
-            Progress::None => None,
-            // Log lines would tear the bars apart.
-            Progress::Auto if std::io::stderr().is_terminal() && settings.bars && settings.verbose == 0 => {
-                Some(Box::new(Bars::new(settings.utf8)))
-            }
-            Progress::Bar => Some(Box::new(Bars::new(settings.utf8))),
-            Progress::Auto | Progress::Plain => Some(Box::new(Plain::new())),
-        };
-        Self { inner: Mutex::new(inner), quiet: settings.quiet, tags: Mutex::default() }
-    }
-}
-
 async fn push(settings: &Settings, source: &OsString) -> u8 {
     let shown = Arc::new(Shown::new(settings));
     let reporter: Arc<dyn Reporter> = shown.clone();
@@ -175,7 +103,7 @@ async fn push(settings: &Settings, source: &OsString) -> u8 {
     let mut digests = Ok(());
     let outcome = match job::push(&settings.job, &reporter, &cancel).await {
         Ok(pushed) => {
-            digests = write_digests(settings, &pushed.report);
+            digests = digest_file::write(settings.digest_file.as_deref(), &pushed.report);
             // Whoever asked for the file needs it before SOURCE is gone.
             if digests.is_ok() {
                 job::clean(&settings.job, pushed, &reporter, &cancel).await
@@ -187,7 +115,7 @@ async fn push(settings: &Settings, source: &OsString) -> u8 {
     };
     signals.abort();
     let caught = *caught.lock().unwrap_or_else(PoisonError::into_inner);
-    let tags = shown.tags.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let tags = shown.tags();
     shown.close();
     let report = match outcome {
         Ok(report) => report,
@@ -242,35 +170,6 @@ fn finish(settings: &Settings, source: &OsString, report: &Report, digests: std:
         return status.max(USAGE);
     }
     status
-}
-
-/// Writes the digest file of a push that succeeded.
-fn write_digests(settings: &Settings, report: &Report) -> std::io::Result<()> {
-    let Some(path) = settings.digest_file.as_deref().filter(|_| report.status() == 0) else { return Ok(()) };
-    let lines: String = report.lines().map(|text| text + "\n").collect();
-    write_whole(path, &lines)
-}
-
-/// Writes a file that is either there wholly or not at all; what is no regular file, a device or a pipe, is written to.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::fs;
-    match fs::metadata(path) {
-        Ok(there) if !there.is_file() => {
-            return fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes());
-        }
-        _ => {}
-    }
-    // A symbolic link stays one.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".ecr-push-{}", std::process::id()));
-    let mut file = fs::File::create_new(&aside)?;
-    let written =
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&aside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    written
 }
 
 /// What the user should know before anything is sent.

@@ -1,0 +1,38 @@
+//! `--digest-file`: the lines of standard output in a file, wholly or not at all.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use ecr_push::report::Report;
+
+/// Writes the lines of a push that succeeded.
+///
+/// # Errors
+/// When the file can't be written.
+pub(super) fn write(path: Option<&Path>, report: &Report) -> io::Result<()> {
+    let Some(path) = path.filter(|_| report.status() == 0) else { return Ok(()) };
+    let lines: String = report.lines().map(|text| text + "\n").collect();
+    write_whole(path, &lines)
+}
+
+/// Writes a file that is either there wholly or not at all; what is no regular file, a device or a pipe, is written to.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => {
+            return fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes());
+        }
+        _ => {}
+    }
+    // A symbolic link stays one.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".ecr-push-{}", std::process::id()));
+    let mut file = fs::File::create_new(&aside)?;
+    let written =
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&aside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written
+}
