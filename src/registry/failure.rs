@@ -314,7 +314,7 @@ impl RegistryError {
                     .to_owned()
             }
             Self::Unreachable { method, network, .. } => format!("{method} {}", network.text()),
-            Self::Stalled { method, seconds, .. } => format!("{method} stalled for {seconds} s"),
+            Self::Stalled { method, seconds, .. } => format!("{method} stalled: no byte moved for {seconds} s"),
             other => other.to_string(),
         }
     }

@@ -16,11 +16,14 @@ struct Program {
     variable: Option<&'static str>,
 }
 
-const PROGRAMS: [Program; 5] = [
+const PROGRAMS: [Program; 8] = [
     Program::run("docker-registry", "docker-registry", "ECR_PUSH_TEST_DOCKER_REGISTRY"),
     Program::run("skopeo", "skopeo", "ECR_PUSH_TEST_SKOPEO"),
     Program::run("buildah", "buildah", "ECR_PUSH_TEST_BUILDAH"),
     Program::run("umoci", "umoci", "ECR_PUSH_TEST_UMOCI"),
+    Program::run("strace", "strace", "ECR_PUSH_TEST_STRACE"),
+    Program::run("script", "bsdutils", "ECR_PUSH_TEST_SCRIPT"),
+    Program::run("kill", "procps", "ECR_PUSH_TEST_KILL"),
     Program { name: MUSL_GCC, package: "musl-tools", variable: None },
 ];
 

@@ -60,7 +60,7 @@ pub(crate) fn run(root: &Path, target: &Path, install: bool, arguments: &[String
     let mut test = Test { root, target, ci, install, rows: Vec::new() };
 
     let mut servers = Servers::default();
-    test.step("tools", "what the tests run: docker-registry, skopeo, buildah, umoci, moto, musl-gcc", |test| {
+    test.step("tools", "what the tests run: docker-registry, skopeo, buildah, umoci, moto, strace, musl-gcc", |test| {
         servers = servers::provide(test.target, test.install);
         Outcome::left_out(servers.missing.clone())
     });
