@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use local_ecr::LocalEcr;
+use local_ecr::{Answer, LocalEcr};
 
 /// A reply, or what there was of it.
 #[derive(Debug)]
@@ -93,10 +93,15 @@ impl<'a> Client<'a> {
     pub(crate) fn hang_up(&self, method: &str, path: &str, body: &[u8]) {
         let promised = (body.len() + 1).to_string();
         let raw = self.request(method, path, &[("Content-Length", &promised)], body);
+        let before = self.ecr.journal().len();
         let mut stream = TcpStream::connect(&self.ecr.registry_url()[7..]).expect("the server listens");
         stream.write_all(&raw).expect("it reads");
         stream.shutdown(Shutdown::Both).expect("a connection");
         drop(stream);
+        // The server notices in its own time, and what is sent next must not overtake it.
+        while self.ecr.journal().iter().skip(before).all(|entry| entry.answer == Answer::Pending) {
+            std::thread::yield_now();
+        }
         self.ecr.wait_for_quiet();
     }
 
