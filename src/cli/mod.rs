@@ -81,12 +81,10 @@ fn log(verbose: u8) {
     use tracing_subscriber::filter::LevelFilter;
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
-    let level = match verbose {
-        0 => return,
-        1 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let ours = tracing_subscriber::filter::Targets::new().with_target("ecr_push", level);
+    if verbose == 0 {
+        return;
+    }
+    let ours = tracing_subscriber::filter::Targets::new().with_target("ecr_push", LevelFilter::DEBUG);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
     let _ = tracing_subscriber::registry().with(ours).with(lines).try_init();
 }

@@ -36,13 +36,13 @@ pub(super) async fn look(destination: &Destination, reference: &str, root: &Mani
             return Ok(Look::Other(digest));
         }
     }
-    let Some(fetched) = destination.registry.get_manifest(repository, reference).await? else {
+    let Some(bytes) = destination.registry.get_manifest(repository, reference).await? else {
         return Ok(Look::Absent);
     };
-    if fetched.bytes == root.bytes {
+    if bytes == root.bytes {
         return Ok(Look::Same);
     }
-    Ok(Look::Other(Digest::of(root.digest.algorithm(), &fetched.bytes)))
+    Ok(Look::Other(Digest::of(root.digest.algorithm(), &bytes)))
 }
 
 /// Whether a registry that names `digest` means `root`: it may name the SHA-256 of what SOURCE knows by its SHA-512.
@@ -146,7 +146,7 @@ pub(super) async fn link(destination: &Destination, referrer: &Manifest, retry: 
     }
     let tag = subject.digest.referrers_tag();
     let known = retry.run(&what, async || registry.get_manifest(repository, &tag).await).await?;
-    let Some(index) = listing(known.map(|known| known.bytes).as_ref(), referrer) else { return Ok(()) };
+    let Some(index) = listing(known.as_ref(), referrer) else { return Ok(()) };
     retry.run(&what, async || registry.put_index(repository, &tag, index.clone()).await).await?;
     Ok(())
 }

@@ -32,13 +32,6 @@ pub struct Found {
     pub digest: Option<Digest>,
 }
 
-/// A manifest that was read from the registry.
-#[derive(Debug, Clone)]
-pub struct Fetched {
-    /// Its bytes.
-    pub bytes: Bytes,
-}
-
 /// What the registry says to a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
@@ -82,11 +75,11 @@ impl Registry {
         Ok(reply.map(|reply| Found { digest: content_digest(&reply) }))
     }
 
-    /// `GET manifests/REFERENCE`; `None` where there is none.
+    /// `GET manifests/REFERENCE`: its bytes; `None` where there is none.
     ///
     /// # Errors
     /// When the registry can't be reached or refuses; a missing repository is such a refusal.
-    pub async fn get_manifest(&self, repository: &str, reference: &str) -> Result<Option<Fetched>, RegistryError> {
+    pub async fn get_manifest(&self, repository: &str, reference: &str) -> Result<Option<Bytes>, RegistryError> {
         let path = format!("manifests/{reference}");
         let call = Call { limit: MANIFEST_LIMIT, ..self.call(Method::GET, repository, &path) };
         let reply = self.transport.send(call).await?;
@@ -97,8 +90,7 @@ impl Registry {
             }
             return Ok(None);
         }
-        let reply = self.good(&Method::GET, reply)?;
-        Ok(Some(Fetched { bytes: reply.body }))
+        Ok(Some(self.good(&Method::GET, reply)?.body))
     }
 
     /// `PUT manifests/REFERENCE`, the reference being a digest or a tag.

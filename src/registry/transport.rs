@@ -212,8 +212,7 @@ impl Transport {
     pub(super) fn location(&self, method: &'static str, reply: &Reply) -> Result<Url, RegistryError> {
         let odd = |oddity| RegistryError::Odd { method, url: redacted(&reply.url), oddity };
         let text = reply.headers.get(LOCATION).and_then(|value| value.to_str().ok());
-        let url = text.and_then(|text| reply.url.join(text).ok()).ok_or_else(|| odd(Oddity::NoLocation))?;
-        let mut url = url;
+        let mut url = text.and_then(|text| reply.url.join(text).ok()).ok_or_else(|| odd(Oddity::NoLocation))?;
         let same_name = |other: &Url| other.host_str() == url.host_str();
         let origin = self.origin();
         // A registry behind a proxy that ends TLS says http; one reached through a VPC endpoint says its own name. Both
