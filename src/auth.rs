@@ -13,8 +13,9 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::aws::host::EcrHost;
-use crate::aws::token::{AwsSettings, EcrToken, TokenError};
+use crate::aws::host::EcrRegistry;
+use crate::aws::session::{AwsSession, AwsSettings};
+use crate::aws::token::{EcrToken, TokenError};
 use crate::cause::Cause;
 use crate::oci::reference::Repository;
 
@@ -76,6 +77,14 @@ pub enum AuthError {
         /// What went wrong.
         source: Cause,
     },
+    /// ECR sends for a token to somebody else.
+    #[error("{host} sends for a token to {realm}, which is not itself: ECR's token does not go there")]
+    RealmForeign {
+        /// The registry.
+        host: String,
+        /// The realm, redacted.
+        realm: String,
+    },
     /// The registry names a realm that must not see a password.
     #[error("{host} sends for a token to {realm}, which is not https")]
     RealmInsecure {
@@ -98,6 +107,7 @@ impl AuthError {
             | Self::Unreadable { .. }
             | Self::Slow { .. }
             | Self::Helper { .. }
+            | Self::RealmForeign { .. }
             | Self::RealmInsecure { .. } => false,
         }
     }
@@ -106,8 +116,10 @@ impl AuthError {
 /// What a registry is shown.
 #[derive(Debug, Clone)]
 pub enum Credentials {
-    /// ECR's token.
+    /// ECR's token, as it is.
     Ecr(Arc<EcrToken>),
+    /// ECR Public's token, to be exchanged for a bearer token.
+    EcrPublic(Arc<EcrToken>),
     /// A name and a password.
     Basic {
         /// The name.
@@ -128,6 +140,17 @@ pub enum Credentials {
     Anonymous,
 }
 
+impl Credentials {
+    /// ECR's token, of either kind.
+    #[must_use]
+    pub fn ecr(&self) -> Option<&Arc<EcrToken>> {
+        match self {
+            Self::Ecr(token) | Self::EcrPublic(token) => Some(token),
+            Self::Basic { .. } | Self::Identity { .. } | Self::Anonymous => None,
+        }
+    }
+}
+
 /// How credentials are looked for.
 #[derive(Debug, Clone)]
 pub struct AuthSettings {
@@ -143,8 +166,13 @@ impl AuthSettings {
     /// # Errors
     /// When a config file is malformed, or a helper fails.
     pub fn find(&self, repository: &Repository) -> Result<Credentials, AuthError> {
-        if let Some(host) = EcrHost::of(&repository.host) {
-            return Ok(Credentials::Ecr(Arc::new(EcrToken::new(host, self.aws.clone()))));
+        if let Some(registry) = EcrRegistry::of(&repository.host) {
+            let session = AwsSession::new(registry.clone(), self.aws.clone());
+            let token = Arc::new(EcrToken::new(Arc::new(session)));
+            return Ok(match registry {
+                EcrRegistry::Private(_) => Credentials::Ecr(token),
+                EcrRegistry::Public => Credentials::EcrPublic(token),
+            });
         }
         for path in &self.config_files {
             if let Some(found) = look_up(path, repository)? {

@@ -1,52 +1,30 @@
 //! The main job from end to end: source → image → plan → push → report, and then clean-up.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::AuthError;
+use crate::aws::repository::NewRepository;
+use crate::aws::scan::ScanWait;
 use crate::cleanup::layout::Removal;
 use crate::cleanup::{self, CleanupError};
 use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
 use crate::oci::digest::Digest;
-use crate::oci::reference::{Host, Reference, Tag};
+use crate::oci::reference::{Reference, Tag};
 use crate::plan::{Target, targets};
 use crate::push::sessions::Sessions;
 use crate::push::{self, Count, Destination, Outcome, PushOptions};
-use crate::reach::{self, Reached, Registries, Tokens};
-use crate::registry::endpoint::Endpoint;
+use crate::reach::{self, Access, Reached, Registries, Tokens};
 use crate::report::{Cleanup, DestinationReport, Report};
 use crate::source::Source;
 use crate::source::layout::{Chosen, Layout, LayoutError};
 use crate::source::lock::{self, Lock};
-
-/// A setting that may differ from host to host.
-#[derive(Debug, Clone)]
-pub struct PerHost<T> {
-    /// For every host that has none of its own.
-    pub bare: Option<T>,
-    /// For single hosts.
-    pub hosts: Vec<(Host, T)>,
-}
-
-impl<T> Default for PerHost<T> {
-    fn default() -> Self {
-        Self { bare: None, hosts: Vec::new() }
-    }
-}
-
-impl<T: Clone> PerHost<T> {
-    /// The setting for `host`; the last one that was given wins.
-    pub fn get(&self, host: &Host) -> Option<T> {
-        let own = self.hosts.iter().rev().find(|(named, _)| named == host).map(|(_, value)| value);
-        own.or(self.bare.as_ref()).cloned()
-    }
-}
 
 /// Everything that a push may be told.
 #[derive(Debug, Clone)]
@@ -60,24 +38,12 @@ pub struct Options {
     pub follow_symlinks: bool,
     /// Blobs in flight at once.
     pub jobs: usize,
-    /// How often something transient is tried again.
-    pub retries: u32,
-    /// http to registries other than ECR.
-    pub plain_http: bool,
-    /// A bound on connecting.
-    pub connect_timeout: Duration,
-    /// A bound on an answer, and on the time in which no byte of an upload moves.
-    pub timeout: Duration,
-    /// More certificate authorities.
-    pub ca_files: Vec<PathBuf>,
-    /// Docker's and podman's config files.
-    pub config_files: Vec<PathBuf>,
-    /// Profiles of the AWS config.
-    pub profiles: PerHost<String>,
-    /// Where ECR's API is reached.
-    pub endpoint_urls: PerHost<String>,
-    /// Where registries are reached.
-    pub registry_endpoints: PerHost<Endpoint>,
+    /// How registries are reached.
+    pub access: Access,
+    /// How a repository that is missing is made; none if it is not to be made.
+    pub create: Option<NewRepository>,
+    /// How long ECR's scan is waited for; none if it isn't.
+    pub scan: Option<ScanWait>,
 }
 
 /// How many times `--timeout` another process that uses SOURCE is waited for: it may be in the middle of a push.
@@ -193,7 +159,7 @@ async fn both(
     let wait = patience(&source.path, &options, reporter, cancel);
     let reading = tokio::task::spawn_blocking(move || read(&source, &options, wait));
     let (targets, options) = (targets.to_vec(), job.options.clone());
-    let reaching = tokio::spawn(async move { reach::reach(&targets, &options).await });
+    let reaching = tokio::spawn(async move { reach::reach(&targets, &options.access).await });
     let read = reading.await.map_err(Error::task)??;
     Ok((read, reaching.await.map_err(Error::task)??))
 }
@@ -206,7 +172,7 @@ fn patience(
     cancel: &CancellationToken,
 ) -> impl FnMut() -> bool + Send + 'static {
     let (path, reporter, cancel) = (path.to_owned(), reporter.clone(), cancel.clone());
-    let (bound, mut since) = (options.timeout.saturating_mul(PATIENCE), None);
+    let (bound, mut since) = (options.access.timeout.saturating_mul(PATIENCE), None);
     move || {
         let began = *since.get_or_insert_with(|| {
             let text = format!("waiting for another process that uses {}", path.display());
@@ -257,16 +223,17 @@ async fn push_all(
     let mut unreachable = HashMap::new();
     for target in targets {
         match registries.get(&target.repository) {
-            Some(Ok(Reached { registry, is_ecr, .. })) => {
-                let (target, registry, is_ecr) = (target.clone(), registry.clone(), *is_ecr);
-                destinations.push(Destination { target, registry, is_ecr });
+            Some(Ok(Reached { registry, ecr })) => {
+                let (target, registry, ecr) = (target.clone(), registry.clone(), ecr.clone());
+                destinations.push(Destination { target, registry, ecr });
             }
             Some(Err(error)) => drop(unreachable.insert(&target.repository, error.clone())),
             None => {}
         }
     }
-    let Options { jobs, retries, cleanup, .. } = job.options;
-    let options = PushOptions { jobs, retries, thorough: cleanup };
+    let Options { jobs, cleanup, .. } = job.options;
+    let retries = job.options.access.retries;
+    let options = PushOptions { jobs, retries, thorough: cleanup, create: job.options.create.clone() };
     let mut outcomes = push::push(image, &destinations, options, sessions, reporter).await.into_iter();
     let reports = targets.iter().filter_map(|target| match unreachable.get(&target.repository) {
         Some(error) => Some(unreached(target, error)),

@@ -15,7 +15,7 @@ pub mod job;
 pub mod oci;
 pub mod plan;
 pub mod push;
-mod reach;
+pub mod reach;
 pub mod registry;
 pub mod report;
 pub mod source;

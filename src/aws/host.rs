@@ -1,6 +1,74 @@
 //! ECR's host names: what region, account and variant a host says, and that it really is one.
 
+use super::region;
 use crate::oci::reference::Host;
+
+/// The hosts of ECR Public; the second one is dual-stack (facts/ecr.md, Hosts).
+const PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
+
+/// Where ECR Public's API is at home (facts/ecr.md, Credentials).
+const PUBLIC_REGION: &str = "us-east-1";
+
+/// Bytes of a mebibyte.
+const MIB: u64 = 1024 * 1024;
+
+/// A registry of ECR's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EcrRegistry {
+    /// An account's registry in a region.
+    Private(EcrHost),
+    /// The one that everybody can read.
+    Public,
+}
+
+impl EcrRegistry {
+    /// What `host` is, if it is ECR's; the port doesn't matter.
+    #[must_use]
+    pub fn of(host: &Host) -> Option<Self> {
+        if PUBLIC.contains(&host.name()) { Some(Self::Public) } else { EcrHost::of(host).map(Self::Private) }
+    }
+
+    /// The region that its API is asked in.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        match self {
+            Self::Private(host) => &host.region,
+            Self::Public => PUBLIC_REGION,
+        }
+    }
+
+    /// The service, as IAM actions and credential scopes spell it.
+    #[must_use]
+    pub fn service(&self) -> &'static str {
+        match self {
+            Self::Private(_) => "ecr",
+            Self::Public => "ecr-public",
+        }
+    }
+
+    /// The ARN of a repository. On ECR Public the account isn't known, and the alias before the name is no part of it.
+    #[must_use]
+    pub fn arn(&self, repository: &str) -> String {
+        match self {
+            Self::Private(EcrHost { account, region, .. }) => {
+                format!("arn:{}:ecr:{region}:{account}:repository/{repository}", region::partition(region))
+            }
+            Self::Public => {
+                let name = repository.split_once('/').map_or(repository, |(_, name)| name);
+                format!("arn:aws:ecr-public::*:repository/{name}")
+            }
+        }
+    }
+
+    /// The largest layer it takes, in bytes (facts/ecr.md, Uploading a blob).
+    #[must_use]
+    pub fn layer_limit(&self) -> u64 {
+        match self {
+            Self::Private(_) => 52_000 * MIB,
+            Self::Public => 10_000 * MIB,
+        }
+    }
+}
 
 /// A private ECR registry, as its host name describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,6 +131,19 @@ impl EcrHost {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn registries() {
+        let of = |host: &str| EcrRegistry::of(&Host::parse(host).unwrap());
+        assert_eq!(of("public.ecr.aws"), Some(EcrRegistry::Public));
+        assert_eq!(of("ecr-public.aws.com:443"), Some(EcrRegistry::Public));
+        for host in ["public.ecr.aws.example.com", "xpublic.ecr.aws", "a.public.ecr.aws", "ecr-public.aws.com.cn"] {
+            assert_eq!(of(host), None, "{host}");
+        }
+        let china = of("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn").unwrap();
+        assert_eq!(china.arn("a/b"), "arn:aws-cn:ecr:cn-north-1:123456789012:repository/a/b");
+        assert_eq!(EcrRegistry::Public.arn("alias/a/b"), "arn:aws:ecr-public::*:repository/a/b");
+    }
 
     fn of(host: &str) -> Option<EcrHost> {
         EcrHost::of(&Host::parse(host).unwrap())

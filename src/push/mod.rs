@@ -20,6 +20,8 @@ use self::reader::Pool;
 use self::retry::Retry;
 use self::sessions::Sessions;
 use self::upload::{UploadError, Uploader};
+use crate::aws::repository::NewRepository;
+use crate::aws::session::AwsSession;
 use crate::cause::chain;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
@@ -38,12 +40,19 @@ pub struct Destination {
     pub target: Target,
     /// Its registry; destinations on one host share it.
     pub registry: Arc<Registry>,
+    /// The account, if it is ECR.
+    pub ecr: Option<Arc<AwsSession>>,
+}
+
+impl Destination {
     /// Whether it is ECR, whose word on what it has is enough.
-    pub is_ecr: bool,
+    pub(crate) fn is_ecr(&self) -> bool {
+        self.ecr.is_some()
+    }
 }
 
 /// How a push is carried out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct PushOptions {
     /// Blobs in flight at once.
     pub jobs: usize,
@@ -51,6 +60,8 @@ pub struct PushOptions {
     pub retries: u32,
     /// Look up every blob and child even where a tag names the image already: SOURCE will be removed afterwards.
     pub thorough: bool,
+    /// How a repository that is missing is made; none if it is not to be made.
+    pub create: Option<NewRepository>,
 }
 
 /// Why a destination hasn't got the image.
@@ -367,7 +378,7 @@ impl Run<'_> {
         if root.subject.is_some() && !writes.tags.is_empty() {
             tags::link(destination, root, &self.retry).await?;
         }
-        for digest in self.image.referrers().iter().filter(|_| self.options.thorough && !destination.is_ecr) {
+        for digest in self.image.referrers().iter().filter(|_| self.options.thorough && !destination.is_ecr()) {
             // SOURCE will go, so that a listing which an earlier push didn't come to write is written now or never.
             if let Some(node) = self.image.node(digest).filter(|_| !writes.referrers.contains(digest)) {
                 tags::link(destination, &node.manifest, &self.retry).await?;

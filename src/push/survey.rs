@@ -26,7 +26,7 @@ pub(super) async fn survey(
     options: &PushOptions,
     retry: &Retry,
 ) -> Result<Survey, RegistryError> {
-    let proof = destination.is_ecr || !options.thorough;
+    let proof = destination.is_ecr() || !options.thorough;
     let whole = &destination.target.repository;
     let repository = &whole.name;
     let root = &image.root().manifest;

@@ -138,7 +138,7 @@ pub(super) async fn link(destination: &Destination, referrer: &Manifest, retry: 
     let asked = retry.run(&what, async || registry.lists_referrers(repository, &subject.digest).await).await;
     let listed = match asked {
         // ECR has the API; which right it takes to look at it is not known, and a push needs no more than the least.
-        Err(error) if destination.is_ecr && error.meaning() == Some(Meaning::Denied) => true,
+        Err(error) if destination.is_ecr() && error.meaning() == Some(Meaning::Denied) => true,
         asked => asked?,
     };
     if listed {

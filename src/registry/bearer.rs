@@ -17,12 +17,21 @@ use crate::oci::reference::Host;
 pub(super) struct Challenge {
     realm: String,
     service: Option<String>,
+    scope: Option<String>,
 }
 
 impl Challenge {
     /// Where it sends, redacted.
     pub(super) fn realm(&self) -> String {
         Url::parse(&self.realm).map_or_else(|_| self.realm.clone(), |url| redacted(&url))
+    }
+
+    /// Insists that the realm is on the registry itself, and leads to where that is reached: ECR's token is for nobody else.
+    pub(super) fn narrow(&mut self, host: &Host, own: impl Fn(&Url) -> Option<Url>) -> Result<(), AuthError> {
+        let here = Url::parse(&self.realm).ok().and_then(|realm| own(&realm));
+        let foreign = || AuthError::RealmForeign { host: host.to_string(), realm: self.realm() };
+        self.realm = here.ok_or_else(foreign)?.to_string();
+        Ok(())
     }
 
     /// The `Bearer` challenge among the values of `WWW-Authenticate`, if there is one.
@@ -36,9 +45,16 @@ impl Challenge {
                     let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
                     found.map(|(_, value)| value.to_unescaped())
                 };
-                Some(Self { realm: param("realm")?, service: param("service") })
+                Some(Self { realm: param("realm")?, service: param("service"), scope: param("scope") })
             })
     }
+}
+
+/// What is given for a bearer token.
+pub(super) enum Offer<'a> {
+    Nothing,
+    Basic(HeaderValue),
+    Refresh(&'a SecretString),
 }
 
 #[derive(Deserialize)]
@@ -47,7 +63,8 @@ struct TokenReply {
     access_token: Option<SecretString>,
 }
 
-/// Fetches a bearer token that allows pulling from and pushing to `repository`.
+/// Fetches a bearer token that allows pulling from and pushing to `repository`; of no repository at all it has the
+/// challenge's own scope.
 ///
 /// The realm is the one place beside the registry that sees the credentials: that is what the protocol is. It has to be
 /// https, or plain http as the registry is itself.
@@ -56,7 +73,7 @@ pub(super) async fn fetch(
     host: &Host,
     origin: &Url,
     challenge: &Challenge,
-    credentials: &Credentials,
+    offer: Offer<'_>,
     repository: &str,
 ) -> Result<HeaderValue, AuthError> {
     let host = host.to_string();
@@ -67,8 +84,11 @@ pub(super) async fn fetch(
         return Err(insecure(shown));
     }
     // A HEAD is challenged for `pull` only; the push would have to ask again at its first POST.
-    let scope = format!("repository:{repository}:pull,push");
-    let request = if let Credentials::Identity { token, .. } = credentials {
+    let scope = match (&challenge.scope, repository) {
+        (Some(scope), "") => scope.clone(),
+        _ => format!("repository:{repository}:pull,push"),
+    };
+    let request = if let Offer::Refresh(token) = offer {
         let mut form = Url::parse("form:").map_err(|_| insecure(shown.clone()))?;
         form.query_pairs_mut()
             .append_pair("grant_type", "refresh_token")
@@ -84,9 +104,9 @@ pub(super) async fn fetch(
         }
         realm.query_pairs_mut().append_pair("scope", &scope);
         let request = client.get(realm);
-        match basic(credentials) {
-            Some(header) => request.header(AUTHORIZATION, header),
-            None => request,
+        match offer {
+            Offer::Basic(header) => request.header(AUTHORIZATION, header),
+            Offer::Nothing | Offer::Refresh(_) => request,
         }
     };
     let unreachable = |source: reqwest::Error| AuthError::RealmUnreachable {

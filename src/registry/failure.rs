@@ -32,6 +32,12 @@ pub enum Meaning {
     DigestRefused,
     /// It is larger than the registry takes.
     TooLarge,
+    /// The key of the repository can't be used.
+    Kms,
+    /// The account may not have more of this.
+    Quota,
+    /// The image has been archived.
+    ImageArchived,
     /// Too many requests, for now.
     RateLimited,
     /// The registry is busy or broken, for now.
@@ -62,6 +68,14 @@ pub fn meaning(status: u16, code: Option<&OciErrorCode>, message: &str) -> Meani
         (_, Some(Code::Denied)) if message.contains("authorization token has expired") => Meaning::TokenExpired,
         (429, _) | (_, Some(Code::Toomanyrequests)) => Meaning::RateLimited,
         (401, _) => Meaning::Unauthenticated,
+        // These three have no code of their own among the specification's: AWS's words are what there is.
+        (400..500, _) if mentions(message, &["KmsException", "KMS key", "AWS KMS"]) => Meaning::Kms,
+        (400..500, _) if mentions(message, &["ImageArchived", "image is archived", "has been archived"]) => {
+            Meaning::ImageArchived
+        }
+        (400..500, _) if mentions(message, &["LimitExceeded", "limit exceeded", "limit of", "Limit on number"]) => {
+            Meaning::Quota
+        }
         (403, _) | (_, Some(Code::Denied)) => Meaning::Denied,
         (501 | 505, _) => Meaning::Refused,
         (408 | 425 | 500.., _) => Meaning::Unavailable,
@@ -75,6 +89,10 @@ pub fn meaning(status: u16, code: Option<&OciErrorCode>, message: &str) -> Meani
         (404, _) => Meaning::NotFound,
         _ => Meaning::Refused,
     }
+}
+
+fn mentions(message: &str, any: &[&str]) -> bool {
+    any.iter().any(|words| message.to_ascii_lowercase().contains(&words.to_ascii_lowercase()))
 }
 
 /// A registry's answer that isn't success.
@@ -378,6 +396,10 @@ mod tests {
         check(400, "DIGEST_INVALID", "", Meaning::DigestRefused);
         check(405, "UNSUPPORTED", "Invalid JSON syntax", Meaning::Refused);
         check(413, "", "", Meaning::TooLarge);
+        check(405, "UNSUPPORTED", "… 'Limit on number of layers per image exceeded'", Meaning::Quota);
+        check(400, "UNKNOWN", "KmsException: the KMS key is disabled", Meaning::Kms);
+        check(403, "DENIED", "The ciphertext refers to a KMS key that does not exist", Meaning::Kms);
+        check(400, "UNKNOWN", "The image with digest sha256:… has been archived", Meaning::ImageArchived);
         check(429, "TOOMANYREQUESTS", "Rate exceeded", Meaning::RateLimited);
         check(500, "", "", Meaning::Unavailable);
         check(501, "", "", Meaning::Refused);

@@ -2,6 +2,7 @@
 //!
 //! Nothing here tries again: what a failure means is in [`failure`], what to do about it is the push's business.
 
+mod authorization;
 mod bearer;
 pub mod body;
 pub mod endpoint;

@@ -9,16 +9,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::Url;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
-use std::collections::HashMap;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::bearer::{self, Challenge};
+use super::authorization::{Authorization, Shown};
 use super::endpoint::Endpoint;
 use super::failure::{Answer, Asked, Meaning, Network, Oddity, RegistryError};
-use crate::auth::{AuthError, Credentials};
+use crate::auth::Credentials;
 use crate::cause::Cause;
 use crate::oci::reference::Host;
 use crate::trust::Trust;
@@ -66,26 +64,6 @@ pub(super) const ERROR_LIMIT: usize = 64 * 1024;
 
 const MAX_REDIRECTS: usize = 5;
 
-/// What goes into `Authorization`.
-#[derive(Clone)]
-enum Shown {
-    Nothing,
-    Ecr(SecretString),
-    Fixed(HeaderValue),
-    Bearer(HeaderValue),
-}
-
-impl Shown {
-    fn header(&self) -> Option<HeaderValue> {
-        match self {
-            Self::Nothing => None,
-            // Verbatim, and from the first request on: no challenge round trip (facts/ecr.md, Credentials).
-            Self::Ecr(token) => bearer::sensitive(&format!("Basic {}", token.expose_secret())),
-            Self::Fixed(header) | Self::Bearer(header) => Some(header.clone()),
-        }
-    }
-}
-
 /// A connection pool to one registry, with its credentials.
 #[derive(Debug)]
 pub(super) struct Transport {
@@ -97,8 +75,7 @@ pub(super) struct Transport {
     /// `https://HOST`, as the registry may call itself when it is reached under another name.
     own_name: Option<Url>,
     host: Host,
-    credentials: Credentials,
-    bearers: Mutex<HashMap<String, HeaderValue>>,
+    authorization: Authorization,
     timeout: Duration,
 }
 
@@ -139,8 +116,7 @@ impl Transport {
             probing: Mutex::new(()),
             own_name: settings.endpoint.is_some().then_some(https),
             host: host.clone(),
-            credentials,
-            bearers: Mutex::new(HashMap::new()),
+            authorization: Authorization::new(host.clone(), credentials, settings.timeout),
             timeout: settings.timeout,
         })
     }
@@ -161,7 +137,7 @@ impl Transport {
     /// Sends a request and reads its answer, whatever it says; asks again with better credentials where the registry
     /// wants them.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Reply, RegistryError> {
-        let mut shown = self.show(call.repository).await?;
+        let mut shown = self.authorization.show(call.repository).await?;
         let mut renewals = 0;
         loop {
             let reply = self.follow(&call, shown.header()).await?;
@@ -185,7 +161,7 @@ impl Transport {
         repository: &str,
         body: reqwest::Body,
     ) -> Result<(Reply, bool), RegistryError> {
-        let shown = if self.is_own(url) { self.show(repository).await? } else { Shown::Nothing };
+        let shown = if self.is_own(url) { self.authorization.show(repository).await? } else { Shown::Nothing };
         let mut request = self.client.request(Method::PUT, url.clone());
         request = request.header(CONTENT_TYPE, "application/octet-stream").body(body);
         if let Some(header) = shown.header() {
@@ -212,11 +188,22 @@ impl Transport {
     pub(super) fn location(&self, method: &'static str, reply: &Reply) -> Result<Url, RegistryError> {
         let odd = |oddity| RegistryError::Odd { method, url: redacted(&reply.url), oddity };
         let text = reply.headers.get(LOCATION).and_then(|value| value.to_str().ok());
-        let mut url = text.and_then(|text| reply.url.join(text).ok()).ok_or_else(|| odd(Oddity::NoLocation))?;
+        let url = text.and_then(|text| reply.url.join(text).ok()).ok_or_else(|| odd(Oddity::NoLocation))?;
+        let url = self.homeward(&url);
+        if url.scheme() != "https" && !self.is_own(&url) {
+            return Err(odd(Oddity::InsecureLocation));
+        }
+        Ok(url)
+    }
+
+    /// The URL at which a place is reached that the registry names: as it stands, or on the registry's own origin.
+    ///
+    /// A registry behind a proxy that ends TLS says http; one reached through a VPC endpoint says its own name. Both mean
+    /// the place that was asked.
+    fn homeward(&self, url: &Url) -> Url {
+        let mut url = url.clone();
         let same_name = |other: &Url| other.host_str() == url.host_str();
         let origin = self.origin();
-        // A registry behind a proxy that ends TLS says http; one reached through a VPC endpoint says its own name. Both
-        // mean the place that was asked.
         if same_name(origin) && origin.port_or_known_default() == url.port_or_known_default()
             || self.own_name.as_ref().is_some_and(same_name)
             || same_name(origin) && origin.scheme() == "https" && url.scheme() == "http" && url.port().is_none()
@@ -225,10 +212,7 @@ impl Transport {
             let _ = url.set_port(origin.port());
             let _ = url.set_scheme(origin.scheme());
         }
-        if url.scheme() != "https" && !self.is_own(&url) {
-            return Err(odd(Oddity::InsecureLocation));
-        }
-        Ok(url)
+        url
     }
 
     /// Where the registry is, or may be as long as nothing answered.
@@ -245,27 +229,16 @@ impl Transport {
     }
 
     fn asked(&self) -> Asked {
-        let shown = match &self.credentials {
+        let shown = match &self.authorization.credentials {
             Credentials::Basic { username, file, .. } => Some(format!("{username:?} in {}", file.display())),
             Credentials::Identity { file, .. } => Some(format!("a token in {}", file.display())),
-            Credentials::Ecr(_) | Credentials::Anonymous => None,
+            Credentials::Ecr(_) | Credentials::EcrPublic(_) | Credentials::Anonymous => None,
         };
         Asked { host: self.host.clone(), ecr: self.is_ecr(), shown }
     }
 
     pub(super) fn is_ecr(&self) -> bool {
-        matches!(self.credentials, Credentials::Ecr(_))
-    }
-
-    async fn show(&self, repository: &str) -> Result<Shown, RegistryError> {
-        if let Some(header) = self.bearers.lock().await.get(repository) {
-            return Ok(Shown::Bearer(header.clone()));
-        }
-        match &self.credentials {
-            Credentials::Ecr(token) => Ok(Shown::Ecr(token.get().await.map_err(AuthError::from)?)),
-            Credentials::Basic { .. } => Ok(bearer::basic(&self.credentials).map_or(Shown::Nothing, Shown::Fixed)),
-            Credentials::Identity { .. } | Credentials::Anonymous => Ok(Shown::Nothing),
-        }
+        self.authorization.credentials.ecr().is_some()
     }
 
     fn refused(&self, method: &Method, reply: &Reply) -> bool {
@@ -275,27 +248,9 @@ impl Transport {
 
     /// Other credentials than those that were refused, if there are any.
     async fn better(&self, shown: &Shown, reply: &Reply, repository: &str) -> Result<Option<Shown>, RegistryError> {
-        if let Shown::Ecr(stale) = shown {
-            let Credentials::Ecr(token) = &self.credentials else { return Ok(None) };
-            return Ok(Some(Shown::Ecr(token.renew(stale).await.map_err(AuthError::from)?)));
-        }
-        let challenges = reply.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let Some(challenge) = Challenge::find(challenges) else { return Ok(None) };
-        // Held while a token is fetched, so that of many requests that were refused together one fetches it.
-        let mut bearers = self.bearers.lock().await;
-        if let Some(header) = bearers.get(repository) {
-            let stale = matches!(shown, Shown::Bearer(used) if used == header);
-            if !stale {
-                return Ok(Some(Shown::Bearer(header.clone())));
-            }
-        }
-        let fetching = bearer::fetch(&self.client, &self.host, &reply.url, &challenge, &self.credentials, repository);
-        let header = tokio::time::timeout(self.timeout, fetching).await.unwrap_or_else(|elapsed| {
-            let (host, realm) = (self.host.to_string(), challenge.realm());
-            Err(AuthError::RealmUnreachable { host, realm, source: Cause::new(elapsed) })
-        })?;
-        bearers.insert(repository.to_owned(), header.clone());
-        Ok(Some(Shown::Bearer(header)))
+        let own = |url: &Url| Some(self.homeward(url)).filter(|url| self.is_own(url));
+        let refusal = (&reply.url, &reply.headers);
+        Ok(self.authorization.better(&self.client, shown, refusal, repository, own).await?)
     }
 
     /// Sends a request and, for GET and HEAD, goes where it is sent; credentials stay behind when that is elsewhere.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-#[path = "../../src/cli/args.rs"]
+#[path = "../../src/cli/args/mod.rs"]
 #[allow(rustdoc::broken_intra_doc_links, reason = "its comments are help texts, where [:TAG] is no link")]
 #[cfg_attr(not(test), expect(dead_code, reason = "only the definition is of interest here"))]
 mod args;

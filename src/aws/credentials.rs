@@ -1,0 +1,289 @@
+//! Who we are to AWS: the SDK's chain of places, one after the other, and the role that is assumed with what is found.
+//!
+//! The order is that of the SDK's default chain, and every place is the SDK's own; they are asked one by one here, so that
+//! it can be said where credentials were found, or what was looked at in vain.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::imds;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_ecr::config::{Credentials, ProvideCredentials};
+use aws_sdk_ecr::error::{ConnectorError, SdkError};
+use aws_sdk_sso::operation::get_role_credentials::GetRoleCredentialsError;
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use thiserror::Error;
+
+use super::failure::{AwsAnswer, answer, find};
+use super::http::Nameless;
+use crate::cause::Cause;
+
+/// What is assumed with the credentials that were found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// Its ARN.
+    pub arn: String,
+    /// The external id that its trust policy asks for.
+    pub external_id: Option<String>,
+    /// The name that AWS's logs have for the session.
+    pub session_name: String,
+}
+
+/// A place where credentials may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// `AWS_ACCESS_KEY_ID` and what belongs to it.
+    Environment,
+    /// The shared config and credentials files.
+    Profile,
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE` and `AWS_ROLE_ARN`, as IRSA sets them.
+    WebIdentity,
+    /// The endpoint of ECS, or of EKS Pod Identity.
+    Container,
+    /// EC2's instance metadata service, version 2.
+    Instance,
+    /// The role that was asked for.
+    Role,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Environment => "environment",
+            Self::Profile => "profile",
+            Self::WebIdentity => "web identity",
+            Self::Container => "container endpoint",
+            Self::Instance => "instance metadata",
+            Self::Role => "role",
+        })
+    }
+}
+
+/// Why there are no credentials.
+#[derive(Debug, Error)]
+pub enum CredentialsFailure {
+    /// None of the places has any.
+    #[error("no AWS credentials were found for {region}{}{}", of(profile.as_ref()), lines(looked))]
+    None {
+        /// The region of the registry.
+        region: String,
+        /// The profile that was named, if one was.
+        profile: Option<String>,
+        /// Every place that was looked at, with what it said.
+        looked: Vec<(Place, String)>,
+        /// Whether the instance metadata service is there, or may be, and doesn't answer.
+        metadata_silent: bool,
+    },
+    /// The search doesn't come to an end.
+    #[error("no AWS credentials for {region} came in {seconds} s")]
+    Slow {
+        /// The region of the registry.
+        region: String,
+        /// The bound.
+        seconds: u64,
+    },
+    /// AWS refused what was found there.
+    #[error("the AWS credentials for {region} could not be had from the {place}: {answer}")]
+    Answered {
+        /// The region of the registry.
+        region: String,
+        /// The place.
+        place: Place,
+        /// What AWS said.
+        answer: Box<AwsAnswer>,
+    },
+    /// The place that should give them can't be reached: its name doesn't resolve.
+    #[error("the AWS credentials for {region} could not be had from the {place}: the name {host} does not resolve")]
+    Nameless {
+        /// The region of the registry.
+        region: String,
+        /// The place.
+        place: Place,
+        /// The name.
+        host: String,
+    },
+    /// What was found there can't be used.
+    #[error("the AWS credentials for {region} could not be had from the {place}")]
+    Broken {
+        /// The region of the registry.
+        region: String,
+        /// The profile that was named, if one was.
+        profile: Option<String>,
+        /// The place.
+        place: Place,
+        /// What the SDK said.
+        source: Cause,
+    },
+}
+
+fn of(profile: Option<&String>) -> String {
+    profile.map(|profile| format!(" in the profile {profile:?}")).unwrap_or_default()
+}
+
+fn lines(looked: &[(Place, String)]) -> String {
+    looked.iter().map(|(place, why)| format!("\n  {place}: {why}")).collect()
+}
+
+/// Credentials, and where they were found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The credentials.
+    pub(super) credentials: Credentials,
+    place: Place,
+    profile: Option<String>,
+    /// Where those lie with which the role was assumed.
+    below: Option<Place>,
+}
+
+impl Found {
+    /// Where they were found, in words.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        let features = self.credentials.get_property::<Vec<Feature>>();
+        let has = |feature| features.is_some_and(|features| features.contains(&feature));
+        let within = if has(Feature::CredentialsProfileSso) || has(Feature::CredentialsSso) {
+            " (SSO)"
+        } else if has(Feature::CredentialsProfileProcess) {
+            " (credential_process)"
+        } else if has(Feature::CredentialsProfileStsWebIdToken) {
+            " (web identity)"
+        } else if has(Feature::CredentialsProfileSourceProfile) || has(Feature::CredentialsProfileNamedProvider) {
+            " (role)"
+        } else {
+            ""
+        };
+        let place = self.below.unwrap_or(self.place);
+        let named = self.profile.as_ref().filter(|_| place == Place::Profile);
+        let named = named.map(|profile| format!(" {profile}")).unwrap_or_default();
+        match self.below {
+            Some(_) => format!("{}, assumed with those of the {place}{named}{within}", self.place),
+            None => format!("{place}{named}{within}"),
+        }
+    }
+
+    /// Until when they are good, in seconds since 1970; none for those that don't expire.
+    #[must_use]
+    pub fn expiry(&self) -> Option<u64> {
+        let end = self.credentials.expiry()?;
+        end.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+    }
+}
+
+/// Bounds on the instance metadata service. The SDK's own let a push hang for several seconds where there is none.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
+const METADATA_ATTEMPTS: u32 = 2;
+
+/// Looks for credentials. `sdk` is the configuration without any, `places` what the SDK's places need.
+///
+/// An explicit `profile` outranks keys in the environment, as for the aws CLI.
+pub(super) async fn find_credentials(
+    sdk: &SdkConfig,
+    places: &ProviderConfig,
+    region: &str,
+    profile: Option<&String>,
+    role: Option<&Role>,
+) -> Result<Found, CredentialsFailure> {
+    let found = search(places, region, profile).await?;
+    let Some(role) = role else { return Ok(found) };
+    let mut builder = AssumeRoleProvider::builder(&role.arn).configure(sdk).session_name(&role.session_name);
+    if let Some(external_id) = &role.external_id {
+        builder = builder.external_id(external_id);
+    }
+    let provider = builder.build_from_provider(found.credentials.clone()).await;
+    match provider.provide_credentials().await {
+        Ok(credentials) => {
+            Ok(Found { credentials, place: Place::Role, profile: found.profile, below: Some(found.place) })
+        }
+        Err(error) => Err(broken(region, profile, Place::Role, error)),
+    }
+}
+
+async fn search(config: &ProviderConfig, region: &str, profile: Option<&String>) -> Result<Found, CredentialsFailure> {
+    let mut looked = Vec::new();
+    let mut metadata_silent = false;
+    let named = |builder: aws_config::profile::credentials::Builder| match profile {
+        Some(profile) => builder.profile_name(profile),
+        None => builder,
+    };
+    let all = [Place::Environment, Place::Profile, Place::WebIdentity, Place::Container, Place::Instance];
+    let only = [Place::Profile];
+    let places = if profile.is_some() { &only[..] } else { &all[..] };
+    for place in places {
+        let answer = match place {
+            Place::Environment => EnvironmentVariableCredentialsProvider::new().provide_credentials().await,
+            Place::Profile | Place::Role => {
+                let builder = named(ProfileFileCredentialsProvider::builder().configure(config));
+                builder.build().provide_credentials().await
+            }
+            Place::WebIdentity => {
+                let builder = WebIdentityTokenCredentialsProvider::builder().configure(config);
+                builder.build().provide_credentials().await
+            }
+            Place::Container => EcsCredentialsProvider::builder().configure(config).build().provide_credentials().await,
+            Place::Instance => {
+                let client = imds::Client::builder()
+                    .configure(config)
+                    .connect_timeout(METADATA_TIMEOUT)
+                    .read_timeout(METADATA_TIMEOUT)
+                    .max_attempts(METADATA_ATTEMPTS)
+                    .build();
+                let builder = imds::credentials::ImdsCredentialsProvider::builder().configure(config);
+                builder.imds_client(client).build().provide_credentials().await
+            }
+        };
+        match answer {
+            Ok(credentials) => {
+                return Ok(Found { credentials, place: *place, profile: profile.cloned(), below: None });
+            }
+            Err(error) if *place == Place::Instance && is_silent(&error) => {
+                metadata_silent = true;
+                looked.push((*place, "no answer".to_owned()));
+            }
+            Err(error @ CredentialsError::CredentialsNotLoaded(_)) => {
+                looked.push((*place, Cause::new(error).to_string()));
+            }
+            Err(error) => return Err(broken(region, profile, *place, error)),
+        }
+    }
+    Err(CredentialsFailure::None { region: region.to_owned(), profile: profile.cloned(), looked, metadata_silent })
+}
+
+/// Whether nothing came back from the metadata service in time, as where a container is one hop too far away from it.
+fn is_silent(error: &CredentialsError) -> bool {
+    let connector = find::<ConnectorError>(error).is_some_and(ConnectorError::is_timeout);
+    connector || find::<tokio::time::error::Elapsed>(error).is_some()
+}
+
+/// What is known of credentials that are there and can't be had.
+fn broken(region: &str, profile: Option<&String>, place: Place, error: CredentialsError) -> CredentialsFailure {
+    let region = region.to_owned();
+    if let Some(answer) = answered(&region, &error) {
+        return CredentialsFailure::Answered { region, place, answer: Box::new(answer) };
+    }
+    if let Some(nameless) = find::<Nameless>(&error) {
+        return CredentialsFailure::Nameless { region, place, host: nameless.host.clone() };
+    }
+    CredentialsFailure::Broken { region, profile: profile.cloned(), place, source: Cause::new(error) }
+}
+
+/// AWS's answer within the SDK's error, whichever of its services it was that was asked on the way.
+fn answered(region: &str, error: &(dyn StdError + 'static)) -> Option<AwsAnswer> {
+    let role = find::<SdkError<AssumeRoleError, HttpResponse>>(error);
+    let role = role.and_then(|error| answer("sts:AssumeRole", region, error).ok());
+    let web = || find::<SdkError<AssumeRoleWithWebIdentityError, HttpResponse>>(error);
+    let web = || web().and_then(|error| answer("sts:AssumeRoleWithWebIdentity", region, error).ok());
+    let sso = || find::<SdkError<GetRoleCredentialsError, HttpResponse>>(error);
+    let sso = || sso().and_then(|error| answer("sso:GetRoleCredentials", region, error).ok());
+    role.or_else(web).or_else(sso)
+}

@@ -1,0 +1,35 @@
+//! `ecr-push doctor`.
+
+use clap::{ArgAction, Parser};
+
+use super::environment::switch;
+use super::shared::{AwsArgs, ConnectionArgs, TalkArgs};
+
+const AFTER: &str = "\
+Every check is a line, and one that fails says how it is mended. Nothing is changed in the registry: it is asked with HEAD, an
+upload session is opened and cancelled, and what is sent is of a kind that ECR never takes.
+
+Exit status: 0 a push would work; else that which the push would end with.";
+
+/// Says, check by check, whether a push to DESTINATION would work, and how to mend it.
+#[derive(Debug, Parser)]
+#[command(name = "doctor", after_long_help = AFTER)]
+pub(crate) struct DoctorArgs {
+    /// Where a push would go: HOST/REPOSITORY[:TAG]
+    #[arg(value_name = "DESTINATION")]
+    pub(crate) destination: String,
+
+    /// Take it that the push is to make a missing repository
+    #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    pub(crate) create_repository: bool,
+
+    #[command(flatten)]
+    pub(crate) aws: AwsArgs,
+
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+
+    #[command(flatten)]
+    pub(crate) talk: TalkArgs,
+}

@@ -1,0 +1,155 @@
+//! What was typed: the command line as clap reads it, with the environment's `ECR_PUSH_…` behind it.
+
+mod doctor;
+mod environment;
+mod push;
+mod shared;
+
+use std::ffi::OsString;
+
+use clap::{Command, CommandFactory, FromArgMatches};
+
+pub(crate) use self::doctor::DoctorArgs;
+pub(crate) use self::push::{Progress, PushArgs, RepositoryArgs, Scan, Severity};
+pub(crate) use self::shared::{AwsArgs, ConnectionArgs, Output};
+
+/// A command, with its arguments.
+#[derive(Debug)]
+pub(crate) enum Typed {
+    Push(Box<PushArgs>),
+    Doctor(Box<DoctorArgs>),
+}
+
+/// The command line as clap knows it, for man pages.
+#[must_use]
+pub(crate) fn command() -> Command {
+    PushArgs::command()
+        .subcommand(DoctorArgs::command())
+        .disable_help_subcommand(true)
+        .args_conflicts_with_subcommands(true)
+        .subcommand_negates_reqs(true)
+}
+
+/// Reads the command line, and the environment for options that aren't on it.
+///
+/// # Errors
+/// With what clap says, which includes help and version.
+pub(crate) fn parse(
+    argv: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Typed, clap::Error> {
+    let argv = joined(argv);
+    let typed = command().try_get_matches_from(&argv)?;
+    // Behind the name of the program, or of the command.
+    let (at, from_environment) = match typed.subcommand() {
+        Some((_, typed)) => (2, environment::options(&DoctorArgs::command(), typed, environment)?),
+        None => (1, environment::options(&PushArgs::command(), &typed, environment)?),
+    };
+    let (before, after) = argv.split_at(at.min(argv.len()));
+    let with_environment = before.iter().cloned().chain(from_environment).chain(after.iter().cloned());
+    let matches = command().try_get_matches_from(with_environment)?;
+    match matches.subcommand() {
+        Some((_, matches)) => Ok(Typed::Doctor(Box::new(DoctorArgs::from_arg_matches(matches)?))),
+        None => Ok(Typed::Push(Box::new(PushArgs::from_arg_matches(&matches)?))),
+    }
+}
+
+/// `--wait-for-scan HIGH` as `--wait-for-scan=HIGH`: to clap the value of an option that may do without could as well be
+/// SOURCE, and only what is a severity is one.
+fn joined(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    for word in argv {
+        match joined.last_mut() {
+            Some(last) if last == "--wait-for-scan" && word.to_str().is_some_and(push::is_severity) => {
+                last.push("=");
+                last.push(word);
+            }
+            _ => joined.push(word),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_any(line: &str, environment: &[(&str, &str)]) -> Result<Typed, clap::Error> {
+        let argv = std::iter::once("ecr-push").chain(line.split_whitespace()).map(OsString::from);
+        parse(argv, |name| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+    }
+
+    fn parse_with(line: &str, environment: &[(&str, &str)]) -> Result<PushArgs, clap::Error> {
+        parse_any(line, environment).map(|typed| match typed {
+            Typed::Push(args) => *args,
+            Typed::Doctor(args) => panic!("{args:?}"),
+        })
+    }
+
+    #[test]
+    fn definition_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn environment_stands_behind_the_command_line() {
+        let environment = [
+            ("ECR_PUSH_TAG", "a b\tc"),
+            ("ECR_PUSH_CLEANUP", "Yes"),
+            ("ECR_PUSH_PLAIN_HTTP", "0"),
+            ("ECR_PUSH_JOBS", "3"),
+            ("ECR_PUSH_RETRIES", ""),
+            ("ECR_PUSH_VERBOSE", "2"),
+        ];
+        let args = parse_with("src h.example/a", &environment).unwrap();
+        assert_eq!(args.tags, ["a", "b", "c"]);
+        assert!(args.cleanup && !args.connection.plain_http);
+        assert_eq!((args.jobs, args.connection.retries, args.talk.verbose), (3, 5, 2));
+
+        let args = parse_with("-q --tag x --jobs 9 src h.example/a", &environment).unwrap();
+        assert_eq!(args.tags, ["x"]);
+        assert_eq!((args.jobs, args.talk.verbose, args.talk.quiet), (9, 0, true));
+
+        let args = parse_with("--cleanup=no --plain-http src h.example/a", &environment).unwrap();
+        assert!(!args.cleanup && args.connection.plain_http);
+    }
+
+    #[test]
+    fn wrong_environment() {
+        let check = |name: &str, value: &str| {
+            let error = parse_with("src h.example/a", &[(name, value)]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(name), "{error}");
+        };
+        check("ECR_PUSH_CLEANUP", "maybe");
+        check("ECR_PUSH_JOBS", "many");
+        check("ECR_PUSH_JOBS", "0");
+        check("ECR_PUSH_OUTPUT", "xml");
+    }
+
+    #[test]
+    fn commands() {
+        let Typed::Doctor(args) = parse_any("doctor h.example/a -v", &[("ECR_PUSH_RETRIES", "2")]).unwrap() else {
+            panic!("that is the doctor");
+        };
+        assert_eq!((args.destination.as_str(), args.talk.verbose, args.connection.retries), ("h.example/a", 1, 2));
+        assert_eq!(parse_with("./doctor h.example/a", &[]).unwrap().source, "./doctor");
+        // What stands for an option of a push alone is no option of the doctor.
+        assert!(parse_any("doctor h.example/a", &[("ECR_PUSH_TAG", "x")]).is_ok());
+        assert!(parse_any("doctor", &[]).is_err());
+    }
+
+    #[test]
+    fn scans() {
+        let check = |line: &str, expected| assert_eq!(parse_with(line, &[]).unwrap().wait_for_scan, expected, "{line}");
+        check("src h.example/a", Scan::Off);
+        check("--wait-for-scan src h.example/a", Scan::Any);
+        check("--wait-for-scan HIGH src h.example/a", Scan::At(Severity::High));
+        check("--wait-for-scan=low src h.example/a", Scan::At(Severity::Low));
+        check("src h.example/a --wait-for-scan", Scan::Any);
+        check("src h.example/a --wait-for-scan critical", Scan::At(Severity::Critical));
+        assert!(parse_with("--wait-for-scan=huge src h.example/a", &[]).is_err());
+        let from = |value| parse_with("src h.example/a", &[("ECR_PUSH_WAIT_FOR_SCAN", value)]).unwrap().wait_for_scan;
+        assert_eq!((from("yes"), from("no"), from("Medium")), (Scan::Any, Scan::Off, Scan::At(Severity::Medium)));
+    }
+}

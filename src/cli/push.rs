@@ -1,0 +1,122 @@
+//! The main job, as a user sees it: progress, result, exit status.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ecr_push::error::Error;
+use ecr_push::event::{Event, Reporter};
+use ecr_push::job;
+use ecr_push::report::{Cleanup, Report};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::args::{Output, Progress};
+use super::plain::line;
+use super::settings::Settings;
+use super::shown::Shown;
+use super::{USAGE, digest_file, fail, json, render};
+
+/// Pushed, and SOURCE is still there.
+const KEPT: u8 = 7;
+
+/// Pushes, and gives the exit status.
+pub(super) async fn run(settings: &Settings, source: &OsString) -> u8 {
+    let shown = Arc::new(Shown::new(settings));
+    let reporter: Arc<dyn Reporter> = shown.clone();
+    for text in &settings.warnings {
+        reporter.report(&Event::Warning { text: text.clone() });
+    }
+    let cancel = CancellationToken::new();
+    let caught = Arc::new(Mutex::new(None));
+    let signals = tokio::spawn(watch(cancel.clone(), caught.clone()));
+    let mut digests = Ok(());
+    let outcome = match job::push(&settings.job, &reporter, &cancel).await {
+        Ok(pushed) => {
+            digests = digest_file::write(settings.digest_file.as_deref(), &pushed.report);
+            // Whoever asked for the file needs it before SOURCE is gone.
+            if digests.is_ok() {
+                job::clean(&settings.job, pushed, &reporter, &cancel).await
+            } else {
+                Ok(pushed.report)
+            }
+        }
+        Err(error) => Err(error),
+    };
+    signals.abort();
+    let caught = *caught.lock().unwrap_or_else(PoisonError::into_inner);
+    let tags = shown.tags();
+    shown.close();
+    let report = match outcome {
+        Ok(report) => report,
+        Err(error @ Error::Interrupted { open }) => {
+            let uploads = match open {
+                0 => "open uploads were cancelled".to_owned(),
+                open => format!("{} could not be cancelled in time", render::number(open, "open upload")),
+            };
+            line(&format!("interrupted: {uploads}, SOURCE is untouched, {}", tags.words()));
+            return caught.unwrap_or_else(|| error.status());
+        }
+        Err(error) => return fail(None, &error),
+    };
+    finish(settings, source, &report, digests)
+}
+
+/// Prints what a push amounted to, and gives its exit status.
+fn finish(settings: &Settings, source: &OsString, report: &Report, digests: std::io::Result<()>) -> u8 {
+    let mut status = report.status();
+    if !settings.quiet && settings.progress != Progress::None {
+        for text in render::summary(report) {
+            line(&text);
+        }
+    }
+    for destination in &report.destinations {
+        if let Some(error) = &destination.error {
+            fail(Some(&destination.repository.to_string()), error);
+            let written: Vec<_> =
+                destination.tags.iter().filter(|(_, o)| *o == ecr_push::push::TagOutcome::Written).collect();
+            for (tag, _) in written {
+                line(&format!("  note: the tag {}:{tag} was written before that", destination.repository));
+            }
+        }
+    }
+    if let Cleanup::Failed(error) = &report.cleanup {
+        fail(Some("clean-up"), error);
+    }
+    if let (Err(error), Some(path)) = (digests, &settings.digest_file) {
+        line(&format!("error: --digest-file: {} can't be written: {error}", path.display()));
+        line("  next: the image was pushed, and SOURCE is kept");
+        status = if settings.job.options.cleanup { KEPT } else { USAGE };
+    }
+    let lines: String = report.lines().map(|text| text + "\n").collect();
+    let text = match settings.output {
+        Output::Text => lines.clone(),
+        Output::Json => format!("{:#}\n", json::document(&source.to_string_lossy(), report, status)),
+    };
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        line(&format!("error: standard output can't be written: {error}; it was to get"));
+        line(lines.trim_end());
+        return status.max(USAGE);
+    }
+    status
+}
+
+/// Cancels the run at the first signal, and ends the process at the second.
+async fn watch(cancel: CancellationToken, caught: Arc<Mutex<Option<u8>>>) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    loop {
+        let status = tokio::select! {
+            _ = interrupt.recv() => 130,
+            _ = terminate.recv() => 143,
+        };
+        if cancel.is_cancelled() {
+            std::process::exit(i32::from(status));
+        }
+        *caught.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+        cancel.cancel();
+    }
+}

@@ -1,0 +1,300 @@
+//! What was meant: typed arguments and environment turned into a job.
+
+mod access;
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ecr_push::aws::host::EcrRegistry;
+use ecr_push::aws::repository::NewRepository;
+use ecr_push::aws::scan::{ScanWait, Severity};
+use ecr_push::job::{Job, Options};
+use ecr_push::oci::reference::{Host, Reference, ReferenceError, Tag};
+use ecr_push::reach::Access;
+use ecr_push::source::{Source, SourceError};
+use thiserror::Error;
+
+use super::args::{self, DoctorArgs, Output, Progress, PushArgs, RepositoryArgs, Scan};
+
+/// Commands that the command line's contract names and this version doesn't have.
+const COMMANDS: [&str; 3] = ["inspect", "clean", "completions"];
+
+/// Why the command line means nothing.
+#[derive(Debug, Error)]
+pub(super) enum SettingsError {
+    /// SOURCE isn't one.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A command that isn't there yet.
+    #[error("the command {command} is not in this version; a folder of that name is written ./{command}")]
+    Command {
+        /// The command.
+        command: &'static str,
+    },
+    /// SOURCE isn't UTF-8.
+    #[error("SOURCE is not UTF-8: {0:?}")]
+    SourceText(OsString),
+    /// A destination or a tag isn't one.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A URL isn't one.
+    #[error("{option}: {value:?} is no http or https URL, or has a user, a query or a fragment")]
+    Url {
+        /// The option.
+        option: &'static str,
+        /// What was typed.
+        value: String,
+    },
+    /// One endpoint for several hosts.
+    #[error("--registry-endpoint serves one host, and the destinations name several: write HOST=URL")]
+    OneEndpoint,
+    /// A host that no destination names.
+    #[error("{option}: no destination is on {host}")]
+    StrayHost {
+        /// The option.
+        option: &'static str,
+        /// The host.
+        host: Host,
+    },
+    /// A host that is almost one of ECR's.
+    #[error(
+        "{host} looks like an ECR registry and is none: 123456789012.dkr.ecr.REGION.amazonaws.com is the form, and a VPC \
+         endpoint's own name goes into --registry-endpoint"
+    )]
+    LookAlike {
+        /// The host.
+        host: Host,
+    },
+    /// A region that can't be one.
+    #[error("{place}: {region:?} is no region: was {nearest} meant?")]
+    Region {
+        /// Where it was typed.
+        place: String,
+        /// What was typed.
+        region: String,
+        /// The known one that is most like it.
+        nearest: &'static str,
+    },
+    /// A repository of ECR Public without its alias.
+    #[error("{repository}: a destination on ECR Public is public.ecr.aws/ALIAS/REPOSITORY[:TAG]")]
+    NoAlias {
+        /// What was typed.
+        repository: String,
+    },
+    /// A role that isn't one.
+    #[error("--role-arn: {value:?} is no role: arn:aws:iam::123456789012:role/NAME is the form")]
+    RoleArn {
+        /// What was typed.
+        value: String,
+    },
+    /// Something about a role where there is none.
+    #[error("{option}: there is no --role-arn for {host}")]
+    NoRole {
+        /// The option.
+        option: &'static str,
+        /// The host.
+        host: Host,
+    },
+    /// Settings of a repository that isn't to be made.
+    #[error("{option} is for repositories that --create-repository makes, and it is not given")]
+    NoCreation {
+        /// The option.
+        option: &'static str,
+    },
+    /// ECR Public has no such setting.
+    #[error("{option}: repositories of ECR Public have no such setting")]
+    NotOnPublic {
+        /// The option.
+        option: &'static str,
+    },
+    /// An AWS tag isn't one.
+    #[error("--repository-tag: {value:?} is no KEY=VALUE")]
+    RepositoryTag {
+        /// What was typed.
+        value: String,
+    },
+    /// A scan where there is none.
+    #[error("--wait-for-scan: only private ECR scans images, and {host} is not that")]
+    NoScan {
+        /// The host.
+        host: Host,
+    },
+    /// The digest file could never be written.
+    #[error("--digest-file: {path} is a folder, or in one that does not exist")]
+    DigestFile {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Everything that a run needs to know.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) job: Job,
+    pub(super) output: Output,
+    pub(super) progress: Progress,
+    pub(super) verbose: u8,
+    pub(super) quiet: bool,
+    pub(super) digest_file: Option<PathBuf>,
+    /// What is said before anything else.
+    pub(super) warnings: Vec<String>,
+    /// Whether the terminal can draw bars.
+    pub(super) bars: bool,
+    /// Whether it knows UTF-8.
+    pub(super) utf8: bool,
+}
+
+impl Settings {
+    /// What `args` mean.
+    pub(super) fn of(args: PushArgs) -> Result<Self, SettingsError> {
+        if let Some(command) = COMMANDS.into_iter().find(|command| args.source == *command) {
+            return Err(SettingsError::Command { command });
+        }
+        let destinations =
+            args.destinations.iter().map(|text| Reference::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let tags = args.tags.iter().map(|text| Tag::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let hosts = access::hosts(&destinations)?;
+        let access = access::access(&args.aws, args.connection, &hosts)?;
+        let warnings = warnings(&access, args.aws.region.as_deref(), &hosts);
+        let create = new_repository(args.repository, &hosts)?;
+        let scan = scan(args.wait_for_scan, Duration::from_secs(args.scan_timeout), &hosts)?;
+        if let Some(path) = &args.digest_file
+            && (path.is_dir() || !path.parent().is_none_or(|parent| parent.as_os_str().is_empty() || parent.is_dir()))
+        {
+            return Err(SettingsError::DigestFile { path: path.clone() });
+        }
+        let source = args.source.to_str().ok_or_else(|| SettingsError::SourceText(args.source.clone()))?;
+        let options = Options {
+            cleanup: args.cleanup,
+            referrers: !args.no_referrers,
+            follow_symlinks: args.follow_symlinks,
+            jobs: usize::from(args.jobs),
+            access,
+            create,
+            scan,
+        };
+        Ok(Self {
+            job: Job { source: Source::parse(source)?, destinations, tags, options },
+            output: args.talk.output,
+            progress: args.progress,
+            verbose: args.talk.verbose,
+            quiet: args.talk.quiet,
+            digest_file: args.digest_file,
+            warnings,
+            bars: env::var_os("TERM").is_none_or(|term| term != "dumb"),
+            utf8: utf8(),
+        })
+    }
+}
+
+/// What the doctor needs to know.
+#[derive(Debug)]
+pub(super) struct DoctorSettings {
+    pub(super) destination: Reference,
+    pub(super) access: Access,
+    pub(super) create_repository: bool,
+    pub(super) output: Output,
+    pub(super) verbose: u8,
+    pub(super) warnings: Vec<String>,
+}
+
+impl DoctorSettings {
+    /// What `args` mean.
+    pub(super) fn of(args: DoctorArgs) -> Result<Self, SettingsError> {
+        let destination = Reference::parse(&args.destination)?;
+        let hosts = access::hosts(std::slice::from_ref(&destination))?;
+        let access = access::access(&args.aws, args.connection, &hosts)?;
+        let warnings = warnings(&access, args.aws.region.as_deref(), &hosts);
+        Ok(Self {
+            warnings,
+            access,
+            destination,
+            create_repository: args.create_repository,
+            output: args.talk.output,
+            verbose: args.talk.verbose,
+        })
+    }
+}
+
+/// What the user should know before anything is sent.
+fn warnings(access: &Access, region: Option<&str>, hosts: &[&Host]) -> Vec<String> {
+    let endpoints = access.registry_endpoints.bare.iter();
+    let endpoints = endpoints.chain(access.registry_endpoints.hosts.iter().map(|(_, endpoint)| endpoint));
+    let insecure = endpoints.filter(|endpoint| endpoint.is_in_the_clear());
+    let insecure = insecure.map(|endpoint| format!("credentials and image go to {endpoint} in the clear"));
+    let elsewhere = hosts.iter().filter_map(|host| match EcrRegistry::of(host) {
+        Some(EcrRegistry::Private(ecr)) => {
+            let other = region.filter(|region| *region != ecr.region)?;
+            Some(format!("--region {other} does not count: {host} is in {}", ecr.region))
+        }
+        Some(EcrRegistry::Public) | None => None,
+    });
+    insecure.chain(elsewhere).collect()
+}
+
+/// How a missing repository is to be made.
+fn new_repository(args: RepositoryArgs, hosts: &[&Host]) -> Result<Option<NewRepository>, SettingsError> {
+    let given = [
+        (args.repository_immutable, "--repository-immutable"),
+        (args.repository_scan_on_push, "--repository-scan-on-push"),
+        (args.repository_kms_key.is_some(), "--repository-kms-key"),
+        (!args.repository_tags.is_empty(), "--repository-tag"),
+    ];
+    let mut given = given.into_iter().filter(|(given, _)| *given).map(|(_, option)| option);
+    if !args.create_repository {
+        return given.next().map_or(Ok(None), |option| Err(SettingsError::NoCreation { option }));
+    }
+    let public = hosts.iter().any(|host| EcrRegistry::of(host) == Some(EcrRegistry::Public));
+    if let Some(option) = given.find(|option| public && *option != "--repository-tag") {
+        return Err(SettingsError::NotOnPublic { option });
+    }
+    let tag = |text: &String| match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(SettingsError::RepositoryTag { value: text.clone() }),
+    };
+    Ok(Some(NewRepository {
+        immutable: args.repository_immutable,
+        scan_on_push: args.repository_scan_on_push,
+        kms_key: args.repository_kms_key,
+        tags: args.repository_tags.iter().map(tag).collect::<Result<_, _>>()?,
+    }))
+}
+
+/// Whether and how long a scan is waited for, and what of it fails the run.
+fn scan(asked: Scan, bound: Duration, hosts: &[&Host]) -> Result<Option<ScanWait>, SettingsError> {
+    let fail_at = match asked {
+        Scan::Off => return Ok(None),
+        Scan::Any => None,
+        Scan::At(severity) => Some(match severity {
+            args::Severity::Undefined => Severity::Undefined,
+            args::Severity::Informational => Severity::Informational,
+            args::Severity::Low => Severity::Low,
+            args::Severity::Medium => Severity::Medium,
+            args::Severity::High => Severity::High,
+            args::Severity::Critical => Severity::Critical,
+        }),
+    };
+    let scans = |host: &&Host| matches!(EcrRegistry::of(host), Some(EcrRegistry::Private(_)));
+    match hosts.iter().find(|host| !scans(host)) {
+        Some(host) => Err(SettingsError::NoScan { host: (*host).clone() }),
+        None => Ok(Some(ScanWait { fail_at, bound })),
+    }
+}
+
+/// The path in an environment variable; empty means unset.
+fn path(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The text in an environment variable; empty means unset.
+fn text(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Whether the terminal says that it knows UTF-8; the first of these that is set and not empty counts (POSIX, locale).
+fn utf8() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(text);
+    locale.is_some_and(|text| text.to_ascii_lowercase().replace('-', "").contains("utf8"))
+}

@@ -1,0 +1,246 @@
+//! What to do next about what AWS and ECR answer: the table of causes, one line of advice each.
+
+use crate::aws::credentials::{CredentialsFailure, Place};
+use crate::aws::denial::{Denial, Policy};
+use crate::aws::failure::{ApiError, AwsAnswer, AwsMeaning};
+use crate::aws::host::EcrRegistry;
+use crate::aws::region;
+use crate::aws::session::AwsError;
+use crate::aws::token::TokenError;
+use crate::registry::failure::{Answer, Meaning};
+
+/// About a token that couldn't be had.
+pub(super) fn token(error: &TokenError) -> Option<String> {
+    match error {
+        TokenError::Aws(error) => aws(error),
+        TokenError::Empty { .. } => None,
+    }
+}
+
+/// About anything that AWS was asked.
+pub(super) fn aws(error: &AwsError) -> Option<String> {
+    match error {
+        AwsError::Credentials(error) => Some(credentials(error)),
+        AwsError::Api(ApiError::Answered(answer)) => Some(aws_answer(answer, None)),
+        AwsError::Api(ApiError::Odd { .. }) => Some(
+            "a proxy or a portal answers in AWS's place: look at HTTPS_PROXY, NO_PROXY and --endpoint-url".to_owned(),
+        ),
+        AwsError::Api(ApiError::Unreachable { region, nameless, .. }) => Some(unreachable(region, nameless.as_deref())),
+        AwsError::Client(_) => None,
+    }
+}
+
+/// About an API that can't be reached, its name above all.
+fn unreachable(name: &str, nameless: Option<&str>) -> String {
+    match (nameless, region::known(name)) {
+        (Some(_), None) => {
+            format!("{name} is no region that this version knows: was {} meant?", region::nearest(name))
+        }
+        (Some(host), Some(_)) => format!("{host} has to resolve from here: look at DNS, and at the proxy"),
+        (None, _) => "is the API reachable from here (proxy, VPC endpoint `ecr.api`, --endpoint-url)?".to_owned(),
+    }
+}
+
+fn credentials(error: &CredentialsFailure) -> String {
+    match error {
+        CredentialsFailure::None { metadata_silent: true, .. } => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile with --profile, or give this machine a role; in \
+             a container on EC2 the instance metadata service answers only where its hop limit is 2 or more"
+                .to_owned()
+        }
+        CredentialsFailure::None { .. } => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile with --profile, or give this machine a role"
+                .to_owned()
+        }
+        CredentialsFailure::Slow { .. } => {
+            "a process or an endpoint that gives credentials does not answer; --timeout SECONDS waits longer".to_owned()
+        }
+        CredentialsFailure::Answered { place, answer, .. } => aws_answer(answer, Some(*place)),
+        CredentialsFailure::Nameless { .. } => "look at DNS, at the proxy, and at the spelling of the region".to_owned(),
+        CredentialsFailure::Broken { place, profile, .. } => match place {
+            Place::Profile => {
+                let profile = profile.as_deref().unwrap_or("default");
+                format!(
+                    "look at the profile {profile} in ~/.aws/config and ~/.aws/credentials; if it is an SSO profile: aws sso \
+                     login --profile {profile}"
+                )
+            }
+            Place::Environment => "look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN".to_owned(),
+            Place::WebIdentity => "look at AWS_ROLE_ARN and at the file in AWS_WEB_IDENTITY_TOKEN_FILE".to_owned(),
+            Place::Container => "look at AWS_CONTAINER_CREDENTIALS_FULL_URI and its token, or at the task's role, or at the \
+                                 EKS Pod Identity association and its agent"
+                .to_owned(),
+            Place::Instance => "is a role attached to this instance, and may this process ask for it?".to_owned(),
+            Place::Role => "look at --role-arn, and at whether STS is reachable from here".to_owned(),
+        },
+    }
+}
+
+/// About an answer of AWS's; `place` is where the credentials were being got, if that is what it was about.
+fn aws_answer(answer: &AwsAnswer, place: Option<Place>) -> String {
+    let AwsAnswer { action, region, .. } = answer;
+    match answer.meaning {
+        AwsMeaning::Denied => denied(answer, place),
+        AwsMeaning::Expired if *action == "sts:AssumeRoleWithWebIdentity" => {
+            "the token in AWS_WEB_IDENTITY_TOKEN_FILE has expired: get a new one".to_owned()
+        }
+        AwsMeaning::Expired => "the AWS credentials have expired: get new ones".to_owned(),
+        AwsMeaning::Unknown => unknown(answer),
+        AwsMeaning::Signature => format!(
+            "look at the secret key and the session token, and at the spelling of the region {region} in the host"
+        ),
+        AwsMeaning::ClockSkew if answer.skew.as_secs() > 0 => {
+            format!("this machine's clock is {} s off: set it (AWS allows for 300 s)", answer.skew.as_secs())
+        }
+        AwsMeaning::ClockSkew => "set this machine's clock: AWS allows for 300 s".to_owned(),
+        AwsMeaning::RegionDisabled => format!(
+            "{region} is not enabled for the account (or STS is not in it): enable it in the account's settings, or push to \
+             another region"
+        ),
+        AwsMeaning::Throttled => "wait a little, or raise --retries".to_owned(),
+        AwsMeaning::Unavailable => "AWS is having trouble: try again, or raise --retries".to_owned(),
+        AwsMeaning::RepositoryMissing => "create it first: --create-repository".to_owned(),
+        AwsMeaning::RepositoryExists => "another run has created it: push again".to_owned(),
+        AwsMeaning::Quota => {
+            format!("a quota of the account in {region} is used up: delete something, or ask AWS for more")
+        }
+        AwsMeaning::Kms => KMS.to_owned(),
+        AwsMeaning::ImageArchived => ARCHIVED.to_owned(),
+        AwsMeaning::ImageMissing => "it was pushed and is gone: does a lifecycle policy expire it?".to_owned(),
+        AwsMeaning::NotScanned | AwsMeaning::Unsupported => "leave --wait-for-scan out for this image".to_owned(),
+        AwsMeaning::Invalid => "AWS doesn't take a value that it was given: its words say which".to_owned(),
+        AwsMeaning::Refused => format!("AWS's words say why; {action} is what was asked"),
+    }
+}
+
+fn denied(answer: &AwsAnswer, place: Option<Place>) -> String {
+    let action = answer.action;
+    match (&answer.denial, action) {
+        (Some(denial), _) => {
+            let advice = denial.advice("*");
+            if place == Some(Place::Role) && denial.policy == Policy::Unsaid {
+                // STS tells nothing about the trust policy, which is as often the one that is in the way.
+                return format!(
+                    "{advice}, and the role's trust policy has to allow it (external id included: --external-id)"
+                );
+            }
+            advice
+        }
+        (None, "sts:AssumeRoleWithWebIdentity") => {
+            "the role's trust policy has to allow sts:AssumeRoleWithWebIdentity to this token's issuer and subject"
+                .to_owned()
+        }
+        (None, "sts:AssumeRole") => {
+            "the identity needs sts:AssumeRole on the role, and the role's trust policy has to allow it (external id \
+             included: --external-id)"
+                .to_owned()
+        }
+        (None, "sso:GetRoleCredentials") => "this user has no such role in that account any more".to_owned(),
+        (None, _) => format!("the identity needs {action} on *"),
+    }
+}
+
+fn unknown(answer: &AwsAnswer) -> String {
+    match answer.action {
+        "sso:GetRoleCredentials" => "the SSO session has ended: aws sso login".to_owned(),
+        "sts:AssumeRoleWithWebIdentity" => {
+            "STS doesn't take the token in AWS_WEB_IDENTITY_TOKEN_FILE: is its issuer an identity provider of the account?"
+                .to_owned()
+        }
+        _ if region::known(&answer.region).is_some_and(|region| region.opt_in) => format!(
+            "AWS doesn't know these credentials in {0}: look at the keys; and {0} has to be enabled for the account, which takes \
+             session tokens only from regional STS endpoints",
+            answer.region
+        ),
+        _ => "AWS doesn't know these credentials: look at the access key, the secret key and the session token".to_owned(),
+    }
+}
+
+const KMS: &str = "the repository's KMS key can't be used: is it enabled, and does its policy allow ECR a grant \
+                   (kms:CreateGrant, kms:GenerateDataKey, kms:Decrypt)?";
+
+const ARCHIVED: &str =
+    "the image is archived: restore it (aws ecr update-image-storage-class), or push under another tag";
+
+/// About a registry's answer.
+pub(super) fn registry_answer(answer: &Answer) -> String {
+    let ecr = EcrRegistry::of(&answer.asked.host);
+    match (answer.meaning, &ecr) {
+        (Meaning::Unauthenticated, Some(_)) => {
+            "ECR doesn't take this token: are the credentials those of an account that may use this registry?".to_owned()
+        }
+        (Meaning::Unauthenticated, None) => match &answer.asked.shown {
+            Some(shown) => format!("it refuses the credentials of {shown}: docker login {} again", answer.asked.host),
+            None => format!("log in first: docker login {} (or podman, or a credential helper)", answer.asked.host),
+        },
+        (Meaning::TokenExpired, _) => "the token was renewed and refused again: look at this machine's clock".to_owned(),
+        (Meaning::Denied, Some(ecr)) => registry_denied(answer, ecr),
+        (Meaning::Denied, None) => "the account that is logged in may not push there".to_owned(),
+        (Meaning::RepositoryMissing, Some(ecr)) => create(answer, ecr),
+        (Meaning::RepositoryMissing, None) => "create it first".to_owned(),
+        (Meaning::TagImmutable, _) => "choose another tag: no one can move this one".to_owned(),
+        (Meaning::TooLarge, _) => "it is larger than this registry takes: make it smaller".to_owned(),
+        (Meaning::DigestRefused, _) => "the registry doesn't take digests of this algorithm".to_owned(),
+        (Meaning::Kms, _) => KMS.to_owned(),
+        (Meaning::Quota, _) => {
+            "a quota is used up: delete images (a lifecycle policy does it), ask AWS for more, or make the image smaller"
+                .to_owned()
+        }
+        (Meaning::ImageArchived, _) => ARCHIVED.to_owned(),
+        (Meaning::RateLimited, _) => "wait a little, or push with fewer --jobs".to_owned(),
+        (Meaning::Unavailable | Meaning::SessionLost, _) => {
+            "the registry is having trouble: try again, or raise --retries".to_owned()
+        }
+        (Meaning::UploadRefused | Meaning::ReferenceMissing | Meaning::NotFound | Meaning::Refused, _) => {
+            "the registry's words say what it doesn't take; -v shows every request".to_owned()
+        }
+    }
+}
+
+fn registry_denied(answer: &Answer, ecr: &EcrRegistry) -> String {
+    let resource = ecr.arn(repository(answer));
+    let Some(denial) = Denial::read(&answer.message) else {
+        return format!("the identity needs {} on {resource}", actions(answer, ecr.service()));
+    };
+    let advice = denial.advice(&resource);
+    match ecr {
+        EcrRegistry::Private(host)
+            if denial.policy != Policy::Resource && denial.account().is_some_and(|account| account != host.account) =>
+        {
+            format!("{advice}; and the repository's policy in account {} has to allow it, too", host.account)
+        }
+        _ => advice,
+    }
+}
+
+/// How the repository that is missing is made.
+fn create(answer: &Answer, ecr: &EcrRegistry) -> String {
+    let name = repository(answer);
+    let (name, service) = match ecr {
+        EcrRegistry::Private(_) => (name, "ecr"),
+        EcrRegistry::Public => (name.split_once('/').map_or(name, |(_, name)| name), "ecr-public"),
+    };
+    let region = ecr.region();
+    format!(
+        "create it: --create-repository, or aws {service} create-repository --region {region} --repository-name {name}"
+    )
+}
+
+/// The repository that a request was about.
+fn repository(answer: &Answer) -> &str {
+    let path = answer.url.split("/v2/").nth(1).unwrap_or_default();
+    let ends = ["/manifests/", "/blobs/", "/referrers/"].iter().filter_map(|part| path.rfind(part));
+    &path[..ends.max().unwrap_or(path.len())]
+}
+
+/// The IAM actions that a request needs (facts/ecr.md, Credentials).
+fn actions(answer: &Answer, service: &str) -> String {
+    let upload = answer.url.contains("/blobs/uploads/");
+    match (answer.method, upload) {
+        ("POST", _) => format!("{service}:InitiateLayerUpload"),
+        (_, true) => format!("{service}:UploadLayerPart and {service}:CompleteLayerUpload"),
+        ("PUT", false) => format!("{service}:PutImage"),
+        _ if answer.url.contains("/blobs/") => format!("{service}:BatchCheckLayerAvailability"),
+        _ => format!("{service}:BatchGetImage"),
+    }
+}

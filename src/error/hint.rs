@@ -1,0 +1,143 @@
+//! What to do next about an error: the part that has nothing to do with AWS.
+
+use super::advice;
+use crate::auth::AuthError;
+use crate::cleanup::CleanupError;
+use crate::oci::manifest::ManifestError;
+use crate::push::PushError;
+use crate::push::reader::ReadError;
+use crate::push::upload::UploadError;
+use crate::registry::failure::{Network, RegistryError};
+use crate::source::SourceError;
+use crate::source::folder::FileError;
+use crate::source::layout::LayoutError;
+use crate::source::walk::Defect;
+
+pub(super) fn source_hint(error: &SourceError) -> String {
+    match error {
+        SourceError::Foreign { prefix: "containers-storage", name } => {
+            format!("write it out first: podman save --format oci-dir -o DIR {name}, then ecr-push DIR DESTINATION")
+        }
+        SourceError::Foreign { name, .. } => {
+            format!(
+                "write it out first: ctr image export FILE {name} && mkdir DIR && tar -xf FILE -C DIR, then ecr-push DIR \
+                 DESTINATION"
+            )
+        }
+        SourceError::NotYet { .. } => {
+            "unpack an OCI archive with `mkdir DIR && tar -xf FILE -C DIR`; write an engine's \
+             image out with `skopeo copy docker-daemon:NAME:TAG oci:DIR`"
+                .to_owned()
+        }
+        SourceError::Missing { .. } => "SOURCE is a folder with `oci-layout` and `index.json`, as `buildah push IMAGE \
+             oci:DIR` or `docker buildx build -o type=oci,tar=false,dest=DIR` write it"
+            .to_owned(),
+        SourceError::EmptyChoice { .. } | SourceError::Digest(_) => {
+            "choose an image with DIR:NAME or DIR@sha256:DIGEST".to_owned()
+        }
+    }
+}
+
+pub(super) fn layout_hint(error: &LayoutError) -> Option<String> {
+    match error {
+        LayoutError::NotAFolder { path } => Some(format!(
+            "this version reads folders; an OCI archive is unpacked with `mkdir DIR && tar -xf {} -C DIR`",
+            path.display()
+        )),
+        LayoutError::NoneChosen { .. } | LayoutError::NoSuchImage { .. } => {
+            Some("choose one of these by writing what stands there behind SOURCE".to_owned())
+        }
+        LayoutError::AmbiguousName { .. } => Some("choose one of these by its digest".to_owned()),
+        LayoutError::Defects { defects, .. } => Some(defects_hint(defects)),
+        LayoutError::NoLayout { .. }
+        | LayoutError::Unreadable { .. }
+        | LayoutError::Locked { .. }
+        | LayoutError::Malformed { .. }
+        | LayoutError::Version { .. }
+        | LayoutError::IndexTooLarge { .. }
+        | LayoutError::Empty { .. } => None,
+    }
+}
+
+fn defects_hint(defects: &[Defect]) -> String {
+    let is = |wanted: fn(&Defect) -> bool| defects.iter().any(wanted);
+    if is(|defect| matches!(defect, Defect::File(FileError::Outside { .. }))) {
+        "--follow-symlinks allows blobs that are symbolic links out of the layout"
+    } else if is(|defect| matches!(defect, Defect::Manifest { source: ManifestError::UnknownMediaType { .. }, .. })) {
+        "ecr-push knows OCI and Docker schema 2 manifests and indexes; nothing was sent"
+    } else {
+        "nothing was sent; build or copy the image again"
+    }
+    .to_owned()
+}
+
+pub(super) fn push_hint(error: &PushError) -> Option<String> {
+    match error {
+        PushError::Registry(error) => registry_hint(error),
+        PushError::Upload(failure) => upload_hint(failure),
+        PushError::Uploads { failures } => failures.iter().find_map(upload_hint),
+        PushError::TagImmutable { .. } => Some("choose another tag: no one can move this one".to_owned()),
+        PushError::TagMoved { .. } => Some("SOURCE was kept; find out who else writes this tag".to_owned()),
+        PushError::NotThere { .. } => Some("SOURCE was kept; push again".to_owned()),
+    }
+}
+
+fn upload_hint(error: &UploadError) -> Option<String> {
+    match error {
+        UploadError::Read(error) => match &**error {
+            ReadError::Corrupt(_) => Some("this destination got no tag; build or copy the image again".to_owned()),
+            ReadError::Unreadable { .. } | ReadError::Died(_) => None,
+        },
+        UploadError::Registry { source, .. } => registry_hint(source),
+    }
+}
+
+pub(super) fn registry_hint(error: &RegistryError) -> Option<String> {
+    match error {
+        RegistryError::Answered(answer) => Some(advice::registry_answer(answer)),
+        RegistryError::Unreachable { network, ecr, .. } => match network {
+            Network::Name => Some("look at the spelling of the host, of the region in it above all".to_owned()),
+            Network::NotTls => Some("it may speak http: --plain-http, or http:// in --registry-endpoint".to_owned()),
+            Network::Tls => Some("--ca-file FILE trusts a private certificate authority".to_owned()),
+            Network::Closed if *ecr => Some(
+                "ECR closes connections when the repository or ecr:InitiateLayerUpload on it is missing".to_owned(),
+            ),
+            Network::Timeout => Some("--timeout SECONDS allows for a slower registry".to_owned()),
+            Network::Connect => Some(
+                "is the registry reachable from here (proxy, VPC endpoint `ecr.dkr`, --registry-endpoint)?".to_owned(),
+            ),
+            Network::Closed => None,
+        },
+        RegistryError::Stalled { .. } => Some("--timeout SECONDS allows for a slower line".to_owned()),
+        RegistryError::Auth(error) => auth_hint(error),
+        RegistryError::Persistent { last, .. } => registry_hint(last),
+        RegistryError::Odd { .. } | RegistryError::Client(_) => None,
+    }
+}
+
+pub(super) fn cleanup_hint(error: &CleanupError) -> String {
+    let what = match error {
+        CleanupError::Withheld { .. } => "remove it by hand if these layers may go",
+        CleanupError::Left { .. } | CleanupError::Kept { .. } => "remove what is named by hand",
+        CleanupError::Layout(_)
+        | CleanupError::NameMoved { .. }
+        | CleanupError::Unclear { .. }
+        | CleanupError::Locked { .. }
+        | CleanupError::Busy { .. } => "look at the layout before you remove it",
+    };
+    format!("the image was pushed; {what}")
+}
+
+pub(super) fn auth_hint(error: &AuthError) -> Option<String> {
+    match error {
+        AuthError::Token(error) => advice::token(error),
+        AuthError::Config { .. } | AuthError::Unreadable { .. } => {
+            Some("mend it, or name another with DOCKER_CONFIG or REGISTRY_AUTH_FILE".to_owned())
+        }
+        AuthError::Helper { helper, server, .. } => Some(format!("try it by hand: echo {server} | {helper} get")),
+        AuthError::Realm { .. } if error.is_transient() => Some("try again later".to_owned()),
+        AuthError::Realm { host, .. } => Some(format!("log in again: docker login {host}")),
+        AuthError::RealmForeign { .. } => Some("is it the registry that answers there, or a proxy?".to_owned()),
+        AuthError::Slow { .. } | AuthError::RealmUnreachable { .. } | AuthError::RealmInsecure { .. } => None,
+    }
+}

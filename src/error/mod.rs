@@ -1,0 +1,255 @@
+//! Every error's exit status, and what to do next. The one place that says either.
+
+mod advice;
+mod hint;
+
+use std::sync::Arc;
+
+use thiserror::Error as ThisError;
+
+use self::hint::{auth_hint, cleanup_hint, layout_hint, push_hint, registry_hint, source_hint};
+use crate::auth::AuthError;
+use crate::aws::credentials::CredentialsFailure;
+use crate::aws::failure::{ApiError, AwsMeaning};
+use crate::aws::session::AwsError;
+use crate::aws::token::TokenError;
+use crate::cause::Cause;
+use crate::cleanup::CleanupError;
+use crate::oci::digest::Digest;
+use crate::push::PushError;
+use crate::push::reader::ReadError;
+use crate::push::upload::UploadError;
+use crate::registry::failure::{Meaning, RegistryError};
+use crate::source::SourceError;
+use crate::source::layout::LayoutError;
+use crate::trust::TrustError;
+
+/// Why a run failed.
+#[derive(Debug, ThisError)]
+pub enum Error {
+    /// SOURCE, as typed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// SOURCE, as found.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Certificates.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// Credentials; shared by all destinations on one host.
+    #[error(transparent)]
+    Auth(Arc<AuthError>),
+    /// A registry's client can't be made.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A destination.
+    #[error(transparent)]
+    Push(#[from] PushError),
+    /// A destination names another digest than the one in SOURCE.
+    #[error("{reference} asks for {asked}, and SOURCE has {found}")]
+    DigestDiffers {
+        /// The destination.
+        reference: String,
+        /// The digest that it names.
+        asked: Digest,
+        /// SOURCE's.
+        found: Digest,
+    },
+    /// Clean-up was asked for together with something that leaves parts of SOURCE unpushed.
+    #[error("--cleanup would remove what --no-referrers leaves out: {} manifests refer to the image", referrers.len())]
+    LeavesOut {
+        /// What would not be pushed.
+        referrers: Vec<Digest>,
+    },
+    /// Clean-up.
+    #[error(transparent)]
+    Cleanup(#[from] CleanupError),
+    /// A thread died.
+    #[error("a task ended unexpectedly")]
+    Task(#[source] Cause),
+    /// The user stopped the run.
+    #[error("interrupted")]
+    Interrupted {
+        /// Upload sessions that the registry didn't confirm to have closed.
+        open: usize,
+    },
+}
+
+/// Exit statuses, as the command line promises them.
+mod status {
+    pub(super) const BUG: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const SOURCE: u8 = 3;
+    pub(super) const DENIED: u8 = 4;
+    pub(super) const REFUSED: u8 = 5;
+    pub(super) const UNAVAILABLE: u8 = 6;
+    pub(super) const CLEANUP: u8 = 7;
+    pub(super) const INTERRUPTED: u8 = 130;
+}
+
+impl Error {
+    /// For a task that didn't come to its end.
+    pub(crate) fn task(error: tokio::task::JoinError) -> Self {
+        Self::Task(Cause::new(error))
+    }
+
+    /// The exit status.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Source(error) => match error {
+                SourceError::Missing { .. } => status::SOURCE,
+                SourceError::Foreign { .. }
+                | SourceError::NotYet { .. }
+                | SourceError::EmptyChoice { .. }
+                | SourceError::Digest(_) => status::USAGE,
+            },
+            Self::Layout(error) => match error {
+                LayoutError::NoneChosen { .. }
+                | LayoutError::NoSuchImage { .. }
+                | LayoutError::AmbiguousName { .. } => status::USAGE,
+                LayoutError::NotAFolder { .. }
+                | LayoutError::NoLayout { .. }
+                | LayoutError::Unreadable { .. }
+                | LayoutError::Locked { .. }
+                | LayoutError::Malformed { .. }
+                | LayoutError::Version { .. }
+                | LayoutError::IndexTooLarge { .. }
+                | LayoutError::Empty { .. }
+                | LayoutError::Defects { .. } => status::SOURCE,
+            },
+            Self::Trust(_) | Self::DigestDiffers { .. } | Self::LeavesOut { .. } => status::USAGE,
+            Self::Auth(error) => auth_status(error),
+            Self::Registry(error) => registry_status(error),
+            Self::Push(error) => push_status(error),
+            Self::Cleanup(_) => status::CLEANUP,
+            Self::Task(_) => status::BUG,
+            Self::Interrupted { .. } => status::INTERRUPTED,
+        }
+    }
+
+    /// What to do next, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Source(error) => Some(source_hint(error)),
+            Self::Layout(error) => layout_hint(error),
+            Self::Trust(_) | Self::DigestDiffers { .. } | Self::Interrupted { .. } => None,
+            Self::Auth(error) => auth_hint(error),
+            Self::Registry(error) => registry_hint(error),
+            Self::Push(error) => push_hint(error),
+            Self::LeavesOut { .. } => Some("leave out one of the two options".to_owned()),
+            Self::Cleanup(error) => Some(cleanup_hint(error)),
+            Self::Task(_) => Some("this is a bug in ecr-push: please report it".to_owned()),
+        }
+    }
+}
+
+fn auth_status(error: &AuthError) -> u8 {
+    match error {
+        _ if error.is_transient() => status::UNAVAILABLE,
+        AuthError::Token(TokenError::Aws(error)) => match aws_status(error) {
+            // Whatever it says: without a token nobody is let in.
+            status::REFUSED => status::DENIED,
+            status => status,
+        },
+        AuthError::Token(TokenError::Empty { .. }) => status::DENIED,
+        AuthError::RealmUnreachable { .. } => status::UNAVAILABLE,
+        AuthError::Config { .. }
+        | AuthError::Unreadable { .. }
+        | AuthError::Slow { .. }
+        | AuthError::Helper { .. }
+        | AuthError::Realm { .. }
+        | AuthError::RealmForeign { .. }
+        | AuthError::RealmInsecure { .. } => status::DENIED,
+    }
+}
+
+fn aws_status(error: &AwsError) -> u8 {
+    match error {
+        AwsError::Credentials(error) => match error {
+            CredentialsFailure::Answered { answer, .. } if answer.meaning.is_transient() => status::UNAVAILABLE,
+            CredentialsFailure::Nameless { .. } => status::UNAVAILABLE,
+            CredentialsFailure::None { .. }
+            | CredentialsFailure::Slow { .. }
+            | CredentialsFailure::Answered { .. }
+            | CredentialsFailure::Broken { .. } => status::DENIED,
+        },
+        AwsError::Api(error) => match error {
+            ApiError::Answered(answer) => meaning_status(answer.meaning),
+            ApiError::Odd { .. } | ApiError::Unreachable { .. } => status::UNAVAILABLE,
+        },
+        AwsError::Client(_) => status::BUG,
+    }
+}
+
+fn meaning_status(meaning: AwsMeaning) -> u8 {
+    match meaning {
+        AwsMeaning::Denied
+        | AwsMeaning::Expired
+        | AwsMeaning::Unknown
+        | AwsMeaning::Signature
+        | AwsMeaning::ClockSkew
+        | AwsMeaning::RegionDisabled => status::DENIED,
+        AwsMeaning::Throttled | AwsMeaning::Unavailable => status::UNAVAILABLE,
+        AwsMeaning::RepositoryMissing
+        | AwsMeaning::RepositoryExists
+        | AwsMeaning::Quota
+        | AwsMeaning::Kms
+        | AwsMeaning::ImageMissing
+        | AwsMeaning::ImageArchived
+        | AwsMeaning::NotScanned
+        | AwsMeaning::Unsupported
+        | AwsMeaning::Invalid
+        | AwsMeaning::Refused => status::REFUSED,
+    }
+}
+
+fn registry_status(error: &RegistryError) -> u8 {
+    match error {
+        RegistryError::Answered(answer) => match answer.meaning {
+            Meaning::Unauthenticated | Meaning::TokenExpired | Meaning::Denied => status::DENIED,
+            Meaning::RateLimited | Meaning::Unavailable | Meaning::SessionLost => status::UNAVAILABLE,
+            Meaning::RepositoryMissing
+            | Meaning::TagImmutable
+            | Meaning::UploadRefused
+            | Meaning::ReferenceMissing
+            | Meaning::DigestRefused
+            | Meaning::TooLarge
+            | Meaning::Kms
+            | Meaning::Quota
+            | Meaning::ImageArchived
+            | Meaning::NotFound
+            | Meaning::Refused => status::REFUSED,
+        },
+        RegistryError::Unreachable { .. } | RegistryError::Stalled { .. } | RegistryError::Odd { .. } => {
+            status::UNAVAILABLE
+        }
+        RegistryError::Persistent { last, .. } => registry_status(last),
+        RegistryError::Auth(error) => auth_status(error),
+        RegistryError::Client(_) => status::BUG,
+    }
+}
+
+fn push_status(error: &PushError) -> u8 {
+    match error {
+        PushError::Registry(error) => registry_status(error),
+        PushError::Upload(failure) => upload_status(failure),
+        // A corrupt SOURCE outweighs what the registry says of it.
+        PushError::Uploads { failures } => {
+            let corrupt = failures.iter().any(|failure| matches!(failure, UploadError::Read(_)));
+            if corrupt { status::SOURCE } else { failures.first().map_or(status::BUG, upload_status) }
+        }
+        PushError::TagImmutable { .. } | PushError::TagMoved { .. } | PushError::NotThere { .. } => status::REFUSED,
+    }
+}
+
+fn upload_status(error: &UploadError) -> u8 {
+    match error {
+        UploadError::Read(error) => match &**error {
+            ReadError::Corrupt(_) | ReadError::Unreadable { .. } => status::SOURCE,
+            ReadError::Died(_) => status::BUG,
+        },
+        UploadError::Registry { source, .. } => registry_status(source),
+    }
+}
