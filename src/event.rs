@@ -33,6 +33,11 @@ pub enum Event {
         /// Bytes of all of them.
         bytes: u64,
     },
+    /// A repository that was missing was made.
+    Created {
+        /// The repository.
+        repository: Repository,
+    },
     /// It is known what one repository lacks.
     Planned {
         /// The repository.

@@ -244,7 +244,7 @@ async fn push_all(
 
 fn report(image: &Image, outcome: Outcome) -> DestinationReport {
     let total = Count { number: image.blobs().count(), bytes: image.blobs().map(|blob| blob.size).sum() };
-    let Outcome { target, tags, uploaded, manifests, referrers, error } = outcome;
+    let Outcome { target, created, tags, uploaded, manifests, referrers, error } = outcome;
     let present = match error {
         None => Count { number: total.number - uploaded.number, bytes: total.bytes - uploaded.bytes },
         // What a push that failed has not sent is not there.
@@ -253,6 +253,7 @@ fn report(image: &Image, outcome: Outcome) -> DestinationReport {
     let written = |digest: &Digest| (digest.clone(), referrers.contains(digest));
     DestinationReport {
         repository: target.repository,
+        created,
         tags: target.tags.into_iter().zip(tags).collect(),
         uploaded,
         present,
@@ -266,6 +267,7 @@ fn unreached(target: &Target, error: &Arc<AuthError>) -> DestinationReport {
     let not_written = |tag: &Tag| (tag.clone(), push::TagOutcome::NotWritten);
     DestinationReport {
         repository: target.repository.clone(),
+        created: false,
         tags: target.tags.iter().map(not_written).collect(),
         uploaded: Count::default(),
         present: Count::default(),

@@ -58,6 +58,8 @@ pub struct Survey {
     pub manifests: HashSet<Digest>,
     /// Blobs to upload.
     pub blobs: HashSet<Digest>,
+    /// Whether the repository was made just now.
+    pub created: bool,
 }
 
 /// A blob, read once and sent to several repositories of one registry at the same time.
@@ -78,7 +80,7 @@ pub struct Writes {
     pub waves: Vec<Vec<Digest>>,
     /// Whether the root has to be written by digest, because there is no tag to write it under.
     pub root_by_digest: bool,
-    /// Numbers of the tags to write, the first of which brings the root along.
+    /// Numbers of the tags to write, in this order; the first brings the root along.
     pub tags: Vec<usize>,
     /// Referrers, a subject before what refers to it.
     pub referrers: Vec<Digest>,
@@ -140,7 +142,9 @@ fn writes(image: &Image, target: &Target, survey: &Survey) -> Writes {
     waves.retain(|wave| !wave.is_empty());
     // Without tags the one look was at the root itself.
     let looks = survey.looks.iter().take(target.tags.len()).enumerate();
-    let tags = looks.filter(|(_, look)| **look != Look::Same).map(|(at, _)| at).collect();
+    let mut tags: Vec<usize> = looks.filter(|(_, look)| **look != Look::Same).map(|(at, _)| at).collect();
+    // The tags that name another image come first: one of them may be immutable, and then no other has been written.
+    tags.sort_by_key(|at| !matches!(survey.looks[*at], Look::Other(_)));
     let root_by_digest = target.tags.is_empty() && survey.manifests.contains(root);
     Writes { waves, root_by_digest, tags, referrers }
 }
@@ -267,6 +271,17 @@ mod tests {
         assert_eq!(plan.uploads, []);
         assert_eq!(plan.writes[0], Writes { tags: vec![1], ..Writes::default() });
         assert_eq!(Plan::new(&image, &[target("a.example/x:v1")], &[None]).writes, [Writes::default()]);
+    }
+
+    #[test]
+    fn tags_that_may_be_refused_come_first() {
+        let image = image(&[vec![1, 2]], 1);
+        let tags = ["a", "b", "c", "d"].map(|tag| Tag::parse(tag).unwrap()).to_vec();
+        let other = Look::Other(image.root().manifest.digest.clone());
+        let looks = vec![Look::Absent, other.clone(), Look::Same, other];
+        let survey = Survey { looks, ..Survey::default() };
+        let plan = Plan::new(&image, &[Target { tags, ..target("a.example/x") }], &[Some(survey)]);
+        assert_eq!(plan.writes[0].tags, [1, 3, 0]);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::push::{Count, TagOutcome};
 pub struct DestinationReport {
     /// The repository.
     pub repository: Repository,
+    /// Whether it was made by this run.
+    pub created: bool,
     /// Its tags, each with what became of it.
     pub tags: Vec<(Tag, TagOutcome)>,
     /// Blobs that were uploaded.

@@ -45,6 +45,7 @@ fn destination(report: &Report, destination: &DestinationReport) -> Value {
         "repository": destination.repository.name,
         "reference": format!("{}@{}", destination.repository, report.digest),
         "status": if error.is_none() { "verified" } else { "failed" },
+        "repositoryCreated": destination.created,
         "tags": tags.collect::<Vec<_>>(),
         "blobs": {"uploaded": count(destination.uploaded), "alreadyThere": count(destination.present)},
         "manifestsWritten": destination.manifests,

@@ -139,6 +139,7 @@ pub(super) fn words(event: &Event) -> Option<String> {
             render::number(*blobs, "blob"),
             render::size(*bytes)
         ),
+        Event::Created { repository } => format!("repository {repository} created"),
         Event::Waiting { what, why, wait } => {
             format!("{what}: {why}; trying again in {:.1} s", wait.as_secs_f64())
         }

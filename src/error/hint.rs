@@ -76,6 +76,8 @@ pub(super) fn push_hint(error: &PushError) -> Option<String> {
         PushError::Registry(error) => registry_hint(error),
         PushError::Upload(failure) => upload_hint(failure),
         PushError::Uploads { failures } => failures.iter().find_map(upload_hint),
+        PushError::Create { source, .. } => advice::aws(source),
+        PushError::TooLarge { .. } => Some("split it: nothing was sent".to_owned()),
         PushError::TagImmutable { .. } => Some("choose another tag: no one can move this one".to_owned()),
         PushError::TagMoved { .. } => Some("SOURCE was kept; find out who else writes this tag".to_owned()),
         PushError::NotThere { .. } => Some("SOURCE was kept; push again".to_owned()),

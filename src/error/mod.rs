@@ -240,7 +240,11 @@ fn push_status(error: &PushError) -> u8 {
             let corrupt = failures.iter().any(|failure| matches!(failure, UploadError::Read(_)));
             if corrupt { status::SOURCE } else { failures.first().map_or(status::BUG, upload_status) }
         }
-        PushError::TagImmutable { .. } | PushError::TagMoved { .. } | PushError::NotThere { .. } => status::REFUSED,
+        PushError::Create { source, .. } => aws_status(source),
+        PushError::TooLarge { .. }
+        | PushError::TagImmutable { .. }
+        | PushError::TagMoved { .. }
+        | PushError::NotThere { .. } => status::REFUSED,
     }
 }
 

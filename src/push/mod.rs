@@ -3,6 +3,7 @@
 //! A destination that fails gets no tags; the others finish. Nothing here touches SOURCE but to read it.
 
 pub mod reader;
+mod repository;
 pub mod retry;
 pub mod sessions;
 mod survey;
@@ -21,7 +22,7 @@ use self::retry::Retry;
 use self::sessions::Sessions;
 use self::upload::{UploadError, Uploader};
 use crate::aws::repository::NewRepository;
-use crate::aws::session::AwsSession;
+use crate::aws::session::{AwsError, AwsSession};
 use crate::cause::chain;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
@@ -89,6 +90,24 @@ pub enum PushError {
         /// The digest that it names.
         theirs: Digest,
     },
+    /// The repository couldn't be made.
+    #[error("the repository {repository} is missing and could not be created")]
+    Create {
+        /// Its full name.
+        repository: String,
+        /// Why.
+        source: AwsError,
+    },
+    /// A layer is larger than ECR takes.
+    #[error("the layer {digest} has {size} bytes, and this registry takes {limit}")]
+    TooLarge {
+        /// The layer.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+        /// The registry's limit in bytes.
+        limit: u64,
+    },
     /// A tag names something else than what was just written to it.
     #[error("{reference} names {theirs} after {ours} was written to it: somebody else moved it")]
     TagMoved {
@@ -152,6 +171,8 @@ pub struct Count {
 pub struct Outcome {
     /// What was to be written where.
     pub target: Target,
+    /// Whether its repository was made.
+    pub created: bool,
     /// For each of the target's tags.
     pub tags: Vec<TagOutcome>,
     /// Blobs that were uploaded.
@@ -200,6 +221,7 @@ pub async fn push(
 fn untouched(destination: &Destination) -> Outcome {
     Outcome {
         target: destination.target.clone(),
+        created: false,
         tags: vec![TagOutcome::NotWritten; destination.target.tags.len()],
         uploaded: Count::default(),
         manifests: 0,
@@ -210,16 +232,20 @@ fn untouched(destination: &Destination) -> Outcome {
 
 impl Run<'_> {
     async fn survey(&self, outcomes: &mut [Outcome]) -> Vec<Option<Survey>> {
-        let asking = self.destinations.iter().map(|d| survey::survey(self.image, d, &self.options, &self.retry));
+        let asking = self
+            .destinations
+            .iter()
+            .map(|d| survey::survey(self.image, d, &self.options, &self.retry, &**self.reporter));
         let answers = join_all(asking).await;
         let noted = answers.into_iter().zip(self.destinations).zip(outcomes).map(|((answer, destination), outcome)| {
             let survey = match answer {
                 Ok(survey) => survey,
                 Err(error) => {
-                    outcome.error = Some(error.into());
+                    outcome.error = Some(error);
                     return None;
                 }
             };
+            outcome.created = survey.created;
             for (tag, look) in outcome.tags.iter_mut().zip(&survey.looks) {
                 if *look == Look::Same {
                     *tag = TagOutcome::AlreadyThere;

@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashSet};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use super::repository::{self, Repository};
 use super::retry::Retry;
 use super::tags::look;
-use super::{Destination, PushOptions};
+use super::{Destination, PushError, PushOptions};
+use crate::event::{Event, Reporter};
 use crate::image::Image;
 use crate::oci::digest::Digest;
 use crate::plan::{Look, Survey};
@@ -25,7 +27,8 @@ pub(super) async fn survey(
     destination: &Destination,
     options: &PushOptions,
     retry: &Retry,
-) -> Result<Survey, RegistryError> {
+    reporter: &dyn Reporter,
+) -> Result<Survey, PushError> {
     let proof = destination.is_ecr() || !options.thorough;
     let whole = &destination.target.repository;
     let repository = &whole.name;
@@ -47,6 +50,19 @@ pub(super) async fn survey(
     let (looks, referrers) = futures_util::try_join!(looks, ask(image.referrers(), has_manifest))?;
 
     let mut survey = Survey { looks, ..Survey::default() };
+    if survey.looks.iter().all(|look| *look == Look::Absent)
+        && let (Some(new), Some(session)) = (&options.create, &destination.ecr)
+        && repository::ensure(destination, session, new, root, retry).await? == Repository::Created
+    {
+        reporter.report(&Event::Created { repository: whole.clone() });
+        // What was made just now has nothing, and isn't asked.
+        survey.created = true;
+        survey.manifests = image.nodes().iter().map(|node| node.manifest.digest.clone()).collect();
+        survey.blobs = image.blobs().map(|blob| blob.digest.clone()).collect();
+        repository::check_sizes(image, destination, &survey.blobs)?;
+        return Ok(survey);
+    }
+    repository::check_mutability(destination, &survey.looks, root).await?;
     let mut answers: Vec<(&Digest, bool)> = image.referrers().iter().zip(referrers).collect();
     let mut questions: BTreeSet<&Digest> = BTreeSet::new();
     let known = survey.looks.contains(&Look::Same);
@@ -87,6 +103,7 @@ pub(super) async fn survey(
     })
     .await?;
     survey.blobs = blobs.into_iter().zip(answers).filter(|(_, there)| !there).map(|(blob, _)| blob.clone()).collect();
+    repository::check_sizes(image, destination, &survey.blobs)?;
     Ok(survey)
 }
 
