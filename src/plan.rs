@@ -218,6 +218,7 @@ mod tests {
     fn all(image: &Image, looks: Vec<Look>) -> Survey {
         Survey {
             looks,
+            created: false,
             manifests: image.nodes().iter().map(|node| node.manifest.digest.clone()).collect(),
             blobs: image.blobs().map(|blob| blob.digest.clone()).collect(),
         }
