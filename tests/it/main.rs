@@ -8,6 +8,7 @@ mod cleanup;
 mod cli;
 mod credentials;
 mod faults;
+mod hosts;
 mod layouts;
 mod neighbours;
 mod progress;
