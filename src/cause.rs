@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 /// A dependency's error, of which only the innermost cause is shown: the layers above it say "error sending request" and
 /// the like, which whoever wraps it has said better.
@@ -42,9 +43,34 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// The first cause of `error` that is a `T`, itself included.
+///
+/// An `io::Error` is no `source` of what it wraps but holds it, sometimes several deep.
+#[must_use]
+pub fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let held = held.map(|inner| inner as &(dyn Error + 'static));
+    error.downcast_ref().or_else(|| held.and_then(find)).or_else(|| error.source().and_then(find))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trust::TrustError;
+
+    #[test]
+    fn finds_what_lies_below() {
+        let below = || TrustError::NoCertificate { path: "below".into() };
+        let held = TrustError::Unreadable { path: "x".into(), source: io::Error::other(below()) };
+        let twice = TrustError::Unreadable { path: "y".into(), source: io::Error::other(io::Error::other(below())) };
+        for error in [held, twice] {
+            let is_top = find::<TrustError>(&error).is_some_and(|found| matches!(found, TrustError::Unreadable { .. }));
+            assert!(is_top);
+            let TrustError::Unreadable { source, .. } = &error else { panic!("{error}") };
+            assert_eq!(find::<TrustError>(source).map(ToString::to_string), Some(below().to_string()));
+            assert!(find::<fmt::Error>(&error).is_none());
+        }
+    }
 
     #[test]
     fn shows_the_innermost() {

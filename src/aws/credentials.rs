@@ -25,9 +25,9 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use thiserror::Error;
 
-use super::failure::{AwsAnswer, answer, find};
+use super::failure::{AwsAnswer, answer};
 use super::http::Nameless;
-use crate::cause::Cause;
+use crate::cause::{Cause, find};
 
 /// What is assumed with the credentials that were found.
 #[derive(Debug, Clone, PartialEq, Eq)]

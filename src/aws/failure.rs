@@ -2,7 +2,6 @@
 //!
 //! [`meaning`] is the one place that reads AWS's codes.
 
-use std::error::Error as StdError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
@@ -192,10 +191,18 @@ pub enum ApiError {
         action: &'static str,
         /// In which region.
         region: String,
-        /// The API's host, if its name doesn't resolve.
-        nameless: Option<String>,
         /// What the SDK said.
         source: Cause,
+    },
+    /// Its name doesn't resolve.
+    #[error("{action} in {region} could not be asked for: the name {host} does not resolve")]
+    Nameless {
+        /// What was asked.
+        action: &'static str,
+        /// In which region.
+        region: String,
+        /// The API's host.
+        host: String,
     },
 }
 
@@ -205,7 +212,7 @@ impl ApiError {
     pub fn meaning(&self) -> Option<AwsMeaning> {
         match self {
             Self::Answered(answer) => Some(answer.meaning),
-            Self::Odd { .. } | Self::Unreachable { .. } => None,
+            Self::Odd { .. } | Self::Unreachable { .. } | Self::Nameless { .. } => None,
         }
     }
 }
@@ -249,18 +256,6 @@ fn skew(response: &HttpResponse) -> Duration {
         .map_or(Duration::ZERO, |theirs| Duration::from_secs(theirs.abs_diff(ours)))
 }
 
-/// The first cause of `error` that is a `T`.
-pub(super) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,13 +295,5 @@ mod tests {
         check(400, "InvalidParameterException", 0, AwsMeaning::Invalid);
         check(400, "InvalidTagParameterException", 0, AwsMeaning::Invalid);
         check(418, "Teapot", 0, AwsMeaning::Refused);
-    }
-
-    #[test]
-    fn finds_what_lies_below() {
-        let below = std::io::Error::other("below");
-        let above = crate::trust::TrustError::Unreadable { path: "x".into(), source: below };
-        assert_eq!(find::<std::io::Error>(&above).map(ToString::to_string).as_deref(), Some("below"));
-        assert!(find::<std::fmt::Error>(&above).is_none());
     }
 }

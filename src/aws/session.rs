@@ -14,10 +14,10 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use super::credentials::{CredentialsFailure, Found, Role, find_credentials};
-use super::failure::{ApiError, AwsMeaning, answer, find};
+use super::failure::{ApiError, AwsMeaning, answer};
 use super::host::EcrRegistry;
 use super::http::{self, Nameless};
-use crate::cause::Cause;
+use crate::cause::{Cause, find};
 use crate::trust::Trust;
 
 /// Why something that AWS was to do was not done.
@@ -232,10 +232,10 @@ impl AwsSession {
         match answer(action, &region, &error) {
             Ok(answer) => ApiError::Answered(Box::new(answer)),
             Err(Some(status)) => ApiError::Odd { action, region, status },
-            Err(None) => {
-                let nameless = find::<Nameless>(&error).map(|nameless| nameless.host.clone());
-                ApiError::Unreachable { action, region, nameless, source: Cause::new(error) }
-            }
+            Err(None) => match find::<Nameless>(&error) {
+                Some(nameless) => ApiError::Nameless { action, region, host: nameless.host.clone() },
+                None => ApiError::Unreachable { action, region, source: Cause::new(error) },
+            },
         }
     }
 }

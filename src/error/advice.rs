@@ -25,19 +25,19 @@ pub(super) fn aws(error: &AwsError) -> Option<String> {
         AwsError::Api(ApiError::Odd { .. }) => Some(
             "a proxy or a portal answers in AWS's place: look at HTTPS_PROXY, NO_PROXY and --endpoint-url".to_owned(),
         ),
-        AwsError::Api(ApiError::Unreachable { region, nameless, .. }) => Some(unreachable(region, nameless.as_deref())),
+        AwsError::Api(ApiError::Unreachable { .. }) => {
+            Some("is the API reachable from here (proxy, VPC endpoint `ecr.api`, --endpoint-url)?".to_owned())
+        }
+        AwsError::Api(ApiError::Nameless { region, host, .. }) => Some(nameless(region, host)),
         AwsError::Client(_) => None,
     }
 }
 
-/// About an API that can't be reached, its name above all.
-fn unreachable(name: &str, nameless: Option<&str>) -> String {
-    match (nameless, region::known(name)) {
-        (Some(_), None) => {
-            format!("{name} is no region that this version knows: was {} meant?", region::nearest(name))
-        }
-        (Some(host), Some(_)) => format!("{host} has to resolve from here: look at DNS, and at the proxy"),
-        (None, _) => "is the API reachable from here (proxy, VPC endpoint `ecr.api`, --endpoint-url)?".to_owned(),
+/// About an API whose name doesn't resolve.
+fn nameless(name: &str, host: &str) -> String {
+    match region::known(name) {
+        Some(_) => format!("{host} has to resolve from here: look at DNS, and at the proxy"),
+        None => format!("{name} is no region that this version knows: was {} meant?", region::nearest(name)),
     }
 }
 

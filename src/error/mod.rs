@@ -177,7 +177,7 @@ fn aws_status(error: &AwsError) -> u8 {
         },
         AwsError::Api(error) => match error {
             ApiError::Answered(answer) => meaning_status(answer.meaning),
-            ApiError::Odd { .. } | ApiError::Unreachable { .. } => status::UNAVAILABLE,
+            ApiError::Odd { .. } | ApiError::Unreachable { .. } | ApiError::Nameless { .. } => status::UNAVAILABLE,
         },
         AwsError::Client(_) => status::BUG,
     }

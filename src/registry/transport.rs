@@ -3,8 +3,6 @@
 //! Knows nothing of blobs and manifests. Credentials go to the registry's origin and nowhere else; every further URL is
 //! checked where it is resolved.
 
-use std::error::Error as StdError;
-use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +15,7 @@ use super::authorization::{Authorization, Shown};
 use super::endpoint::Endpoint;
 use super::failure::{Answer, Asked, Meaning, Network, Oddity, RegistryError};
 use crate::auth::Credentials;
-use crate::cause::Cause;
+use crate::cause::{Cause, find};
 use crate::oci::reference::Host;
 use crate::trust::Trust;
 
@@ -399,7 +397,7 @@ fn trace(method: &str, url: &Url, status: StatusCode) {
 /// Which kind of failure the HTTP client met.
 fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest::Error) -> RegistryError {
     let error = error.without_url();
-    let kind = if let Some(error) = tls(&error) {
+    let kind = if let Some(error) = find::<rustls::Error>(&error) {
         // A server without TLS answers the handshake with text.
         if matches!(error, rustls::Error::InvalidMessage(_)) { Network::NotTls } else { Network::Tls }
     } else if error.is_timeout() {
@@ -413,11 +411,4 @@ fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest::Error) ->
     };
     tracing::debug!("{method} {} failed: {error:?}", redacted(url));
     RegistryError::Unreachable { method, url: redacted(url), network: kind, ecr, source: Cause::new(error) }
-}
-
-/// What TLS has to say of it. An `io::Error` is no `source` of what wraps it but holds it, sometimes several deep.
-fn tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    let wrapped = wrapped.map(|inner| inner as &(dyn StdError + 'static));
-    error.downcast_ref().or_else(|| wrapped.and_then(tls)).or_else(|| error.source().and_then(tls))
 }
