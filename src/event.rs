@@ -111,6 +111,13 @@ pub enum Event {
         /// The repository.
         repository: Repository,
     },
+    /// ECR's scan is waited for.
+    Scanning {
+        /// The repository.
+        repository: Repository,
+        /// How many images are scanned.
+        images: usize,
+    },
     /// Something that the user should know.
     Warning {
         /// What.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use crate::oci::descriptor::{Descriptor, MediaType};
+use crate::oci::descriptor::{Descriptor, MediaType, Platform};
 use crate::oci::digest::Digest;
-use crate::oci::manifest::Manifest;
+use crate::oci::manifest::{Body, Manifest};
 
 /// Where a blob's bytes are.
 #[derive(Debug, Clone)]
@@ -105,6 +105,23 @@ impl Image {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The images below the root that can run, each with its platform if an index names one: the root itself, unless it is an
+    /// index.
+    #[must_use]
+    pub fn runnable(&self) -> Vec<(&Digest, Option<&Platform>)> {
+        let mut found = Vec::new();
+        let mut waiting: Vec<(&Node, Option<&Platform>)> = vec![(self.root(), None)];
+        while let Some((node, platform)) = waiting.pop() {
+            let digest = &node.manifest.digest;
+            if matches!(node.manifest.body, Body::Image { .. }) && !found.iter().any(|(known, _)| *known == digest) {
+                found.push((digest, platform));
+            }
+            let children = node.manifest.children().iter().rev().filter(|child| !child.is_attestation());
+            waiting.extend(children.filter_map(|child| Some((self.node(&child.digest)?, child.platform.as_ref()))));
+        }
+        found
     }
 
     /// The manifest of that digest.

@@ -9,19 +9,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::AuthError;
 use crate::aws::repository::NewRepository;
-use crate::aws::scan::ScanWait;
+use crate::aws::session::AwsSession;
 use crate::cleanup::layout::Removal;
 use crate::cleanup::{self, CleanupError};
 use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
 use crate::oci::digest::Digest;
-use crate::oci::reference::{Reference, Tag};
+use crate::oci::reference::{Reference, Repository, Tag};
 use crate::plan::{Target, targets};
 use crate::push::sessions::Sessions;
 use crate::push::{self, Count, Destination, Outcome, PushOptions};
 use crate::reach::{self, Access, Reached, Registries, Tokens};
 use crate::report::{Cleanup, DestinationReport, Report};
+use crate::scan::{self, ScanWait};
 use crate::source::Source;
 use crate::source::layout::{Chosen, Layout, LayoutError};
 use crate::source::lock::{self, Lock};
@@ -67,6 +68,8 @@ pub struct Pushed {
     /// What became of it.
     pub report: Report,
     read: Read,
+    /// Whom to ask for scans.
+    accounts: HashMap<Repository, Arc<AwsSession>>,
 }
 
 /// Pushes the image.
@@ -82,6 +85,10 @@ pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &Cancellation
         () = cancel.cancelled() => Err(Error::Interrupted { open: 0 }),
     };
     let (read, reached) = reached?;
+    let account = |(repository, reached): (&Repository, &Result<Reached, _>)| {
+        Some((repository.clone(), reached.as_ref().ok()?.ecr.clone()?))
+    };
+    let accounts = reached.0.iter().filter_map(account).collect();
     let root = &read.image.root().manifest;
     reporter.report(&Event::Read {
         digest: root.digest.clone(),
@@ -106,7 +113,33 @@ pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &Cancellation
         destinations,
         cleanup: if job.options.cleanup { Cleanup::NotDone } else { Cleanup::NotAsked },
     };
-    Ok(Pushed { report, read })
+    Ok(Pushed { report, read, accounts })
+}
+
+/// Waits for ECR's scans of what was pushed, if that was asked for.
+///
+/// # Errors
+/// When `cancel` is cancelled; what else fails is in the report.
+pub async fn scan(
+    job: &Job,
+    pushed: &mut Pushed,
+    reporter: &Arc<dyn Reporter>,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
+    let Some(wait) = job.options.scan else { return Ok(()) };
+    let Pushed { report, read, accounts } = pushed;
+    let scanning = report.destinations.iter_mut().filter(|destination| destination.error.is_none()).map(
+        async |destination: &mut DestinationReport| {
+            let Some(account) = accounts.get(&destination.repository) else { return };
+            let scanned = scan::wait(account, &destination.repository, &read.image, wait, &**reporter).await;
+            destination.scans = scanned.images;
+            destination.scan_error = scanned.error.map(Error::Scan);
+        },
+    );
+    tokio::select! {
+        _ = futures_util::future::join_all(scanning) => Ok(()),
+        () = cancel.cancelled() => Err(Error::Interrupted { open: 0 }),
+    }
 }
 
 /// Removes the image from SOURCE after a push, if that was asked for and every destination has it.
@@ -119,7 +152,7 @@ pub async fn clean(
     reporter: &Arc<dyn Reporter>,
     cancel: &CancellationToken,
 ) -> Result<Report, Error> {
-    let Pushed { mut report, read } = pushed;
+    let Pushed { mut report, read, .. } = pushed;
     if !job.options.cleanup || report.status() != 0 {
         return Ok(report);
     }
@@ -259,6 +292,8 @@ fn report(image: &Image, outcome: Outcome) -> DestinationReport {
         present,
         manifests,
         referrers: image.referrers().iter().map(written).collect(),
+        scans: Vec::new(),
+        scan_error: None,
         error: error.map(Error::Push),
     }
 }
@@ -273,6 +308,8 @@ fn unreached(target: &Target, error: &Arc<AuthError>) -> DestinationReport {
         present: Count::default(),
         manifests: 0,
         referrers: Vec::new(),
+        scans: Vec::new(),
+        scan_error: None,
         error: Some(Error::Auth(error.clone())),
     }
 }

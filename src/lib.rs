@@ -18,5 +18,6 @@ pub mod push;
 pub mod reach;
 pub mod registry;
 pub mod report;
+pub mod scan;
 pub mod source;
 pub mod trust;

@@ -6,6 +6,7 @@ use crate::oci::descriptor::MediaType;
 use crate::oci::digest::Digest;
 use crate::oci::reference::{Repository, Tag};
 use crate::push::{Count, TagOutcome};
+use crate::scan::ImageScan;
 
 /// What became of one destination.
 #[derive(Debug)]
@@ -24,8 +25,20 @@ pub struct DestinationReport {
     pub manifests: usize,
     /// Referrers of the image, each with whether it was written now.
     pub referrers: Vec<(Digest, bool)>,
-    /// Why it failed, if it did.
+    /// ECR's scan of each image that can run, if it was waited for.
+    pub scans: Vec<ImageScan>,
+    /// Why the scan doesn't let the run succeed, if it doesn't. The image is there all the same.
+    pub scan_error: Option<Error>,
+    /// Why it hasn't got the image, if it hasn't.
     pub error: Option<Error>,
+}
+
+impl DestinationReport {
+    /// The exit status, if it isn't success.
+    #[must_use]
+    pub fn status(&self) -> Option<u8> {
+        self.error.as_ref().or(self.scan_error.as_ref()).map(Error::status)
+    }
 }
 
 /// What became of SOURCE.
@@ -57,7 +70,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// The lines of standard output: a digest reference for each destination that succeeded.
+    /// The lines of standard output: a digest reference for each destination that has the image. One whose scan found too
+    /// much has it.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let good = self.destinations.iter().filter(|destination| destination.error.is_none());
         good.map(|destination| format!("{}@{}", destination.repository, self.digest))
@@ -66,9 +80,10 @@ impl Report {
     /// The exit status: that of the first destination that failed, else that of the clean-up.
     #[must_use]
     pub fn status(&self) -> u8 {
-        let failed = self.destinations.iter().find_map(|destination| destination.error.as_ref());
+        let failed = self.destinations.iter().find_map(DestinationReport::status);
         match (failed, &self.cleanup) {
-            (Some(error), _) | (None, Cleanup::Failed(error)) => error.status(),
+            (Some(status), _) => status,
+            (None, Cleanup::Failed(error)) => error.status(),
             (None, _) => 0,
         }
     }

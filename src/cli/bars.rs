@@ -70,7 +70,7 @@ impl Reporter for Bars {
                 bar.finish_and_clear();
                 self.all.remove(&bar);
             }
-            Event::Created { .. } | Event::Waiting { .. } | Event::Warning { .. } => {
+            Event::Created { .. } | Event::Waiting { .. } | Event::Scanning { .. } | Event::Warning { .. } => {
                 if let Some(text) = plain::words(event) {
                     let _ = self.all.println(render::printable(&text));
                 }

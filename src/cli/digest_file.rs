@@ -6,12 +6,15 @@ use std::path::Path;
 
 use ecr_push::report::Report;
 
-/// Writes the lines of a push that succeeded.
+/// Pushed, and the scan found something.
+const FOUND: u8 = 9;
+
+/// Writes the lines of a push after which every destination has the image, whatever a scan found in it.
 ///
 /// # Errors
 /// When the file can't be written.
 pub(super) fn write(path: Option<&Path>, report: &Report) -> io::Result<()> {
-    let Some(path) = path.filter(|_| report.status() == 0) else { return Ok(()) };
+    let Some(path) = path.filter(|_| matches!(report.status(), 0 | FOUND)) else { return Ok(()) };
     let lines: String = report.lines().map(|text| text + "\n").collect();
     write_whole(path, &lines)
 }

@@ -1,9 +1,12 @@
 //! Standard output's `json`: one document, documented in the README. Fields are added and never changed.
 
 use ecr_push::cause::chain;
+use ecr_push::error::Error;
 use ecr_push::push::{Count, TagOutcome};
 use ecr_push::report::{Cleanup, DestinationReport, Report};
 use serde_json::{Value, json};
+
+use super::scans;
 
 /// The version of the document; it changes only if a field had to.
 const SCHEMA_VERSION: u32 = 1;
@@ -50,12 +53,14 @@ fn destination(report: &Report, destination: &DestinationReport) -> Value {
         "blobs": {"uploaded": count(destination.uploaded), "alreadyThere": count(destination.present)},
         "manifestsWritten": destination.manifests,
         "referrers": referrers.collect::<Vec<_>>(),
-        "error": error.map(|error| json!({
-            "message": chain(error),
-            "hint": error.hint(),
-            "exitStatus": error.status(),
-        })),
+        "scans": destination.scans.iter().map(scans::json).collect::<Vec<_>>(),
+        "scanError": destination.scan_error.as_ref().map(failure),
+        "error": error.map(failure),
     })
+}
+
+fn failure(error: &Error) -> Value {
+    json!({"message": chain(error), "hint": error.hint(), "exitStatus": error.status()})
 }
 
 fn count(count: Count) -> Value {
@@ -75,7 +80,7 @@ fn cleanup(cleanup: &Cleanup) -> Value {
         }),
         Cleanup::Failed(error) => json!({
             "status": "failed",
-            "error": {"message": chain(error), "hint": error.hint(), "exitStatus": error.status()},
+            "error": failure(error),
         }),
     }
 }

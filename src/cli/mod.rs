@@ -8,6 +8,7 @@ mod json;
 mod plain;
 mod push;
 mod render;
+mod scans;
 mod settings;
 mod shown;
 

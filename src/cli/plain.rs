@@ -146,6 +146,9 @@ pub(super) fn words(event: &Event) -> Option<String> {
         Event::Manifest { repository, digest } => format!("manifest {} written to {repository}", digest.short()),
         Event::Tagged { repository, tag } => format!("tag {repository}:{tag} written"),
         Event::Verified { repository } => format!("{repository} verified"),
+        Event::Scanning { repository, images } => {
+            format!("waiting for ECR's scan of {} in {repository}", render::number(*images, "image"))
+        }
         Event::Warning { text } => format!("warning: {text}"),
         Event::Started { .. } | Event::Moved { .. } | Event::Ended { .. } | Event::Tagging { .. } => return None,
     })

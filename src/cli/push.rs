@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ecr_push::error::Error;
 use ecr_push::event::{Event, Reporter};
-use ecr_push::job;
+use ecr_push::job::{self, Pushed};
 use ecr_push::report::{Cleanup, Report};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use super::args::{Output, Progress};
 use super::plain::line;
 use super::settings::Settings;
 use super::shown::Shown;
-use super::{USAGE, digest_file, fail, json, render};
+use super::{USAGE, digest_file, fail, json, render, scans};
 
 /// Pushed, and SOURCE is still there.
 const KEPT: u8 = 7;
@@ -31,7 +31,7 @@ pub(super) async fn run(settings: &Settings, source: &OsString) -> u8 {
     let caught = Arc::new(Mutex::new(None));
     let signals = tokio::spawn(watch(cancel.clone(), caught.clone()));
     let mut digests = Ok(());
-    let outcome = match job::push(&settings.job, &reporter, &cancel).await {
+    let outcome = match pushed(settings, &reporter, &cancel).await {
         Ok(pushed) => {
             digests = digest_file::write(settings.digest_file.as_deref(), &pushed.report);
             // Whoever asked for the file needs it before SOURCE is gone.
@@ -62,6 +62,17 @@ pub(super) async fn run(settings: &Settings, source: &OsString) -> u8 {
     finish(settings, source, &report, digests)
 }
 
+/// The push, and ECR's scans of what it pushed.
+async fn pushed(
+    settings: &Settings,
+    reporter: &Arc<dyn Reporter>,
+    cancel: &CancellationToken,
+) -> Result<Pushed, Error> {
+    let mut pushed = job::push(&settings.job, reporter, cancel).await?;
+    job::scan(&settings.job, &mut pushed, reporter, cancel).await?;
+    Ok(pushed)
+}
+
 /// Prints what a push amounted to, and gives its exit status.
 fn finish(settings: &Settings, source: &OsString, report: &Report, digests: std::io::Result<()>) -> u8 {
     let mut status = report.status();
@@ -71,6 +82,14 @@ fn finish(settings: &Settings, source: &OsString, report: &Report, digests: std:
         }
     }
     for destination in &report.destinations {
+        if !settings.quiet {
+            for text in scans::table(destination) {
+                line(&text);
+            }
+        }
+        if let Some(error) = &destination.scan_error {
+            fail(Some(&destination.repository.to_string()), error);
+        }
         if let Some(error) = &destination.error {
             fail(Some(&destination.repository.to_string()), error);
             let written: Vec<_> =

@@ -8,6 +8,7 @@ use crate::push::PushError;
 use crate::push::reader::ReadError;
 use crate::push::upload::UploadError;
 use crate::registry::failure::{Network, RegistryError};
+use crate::scan::ScanError;
 use crate::source::SourceError;
 use crate::source::folder::FileError;
 use crate::source::layout::LayoutError;
@@ -81,6 +82,25 @@ pub(super) fn push_hint(error: &PushError) -> Option<String> {
         PushError::TagImmutable { .. } => Some("choose another tag: no one can move this one".to_owned()),
         PushError::TagMoved { .. } => Some("SOURCE was kept; find out who else writes this tag".to_owned()),
         PushError::NotThere { .. } => Some("SOURCE was kept; push again".to_owned()),
+    }
+}
+
+pub(super) fn scan_hint(error: &ScanError) -> Option<String> {
+    match error {
+        ScanError::Aws { source, .. } => advice::aws(source),
+        ScanError::Off { .. } => Some(
+            "let the repository scan what is pushed (aws ecr put-image-scanning-configuration, or --repository-scan-on-push \
+             when ecr-push makes it), let the identity start scans (ecr:StartImageScan), or leave --wait-for-scan out"
+                .to_owned(),
+        ),
+        ScanError::Slow { .. } => Some("the image was pushed; --scan-timeout SECONDS waits longer".to_owned()),
+        ScanError::Unsupported { .. } => {
+            Some("the image was pushed; leave --wait-for-scan out for images that ECR can't scan".to_owned())
+        }
+        ScanError::Failed { .. } => {
+            Some("the image was pushed; ask for another scan in a while (one in 24 hours is free)".to_owned())
+        }
+        ScanError::Found { .. } => Some("the image was pushed, and SOURCE is kept; mend what was found".to_owned()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use thiserror::Error as ThisError;
 
-use self::hint::{auth_hint, cleanup_hint, layout_hint, push_hint, registry_hint, source_hint};
+use self::hint::{auth_hint, cleanup_hint, layout_hint, push_hint, registry_hint, scan_hint, source_hint};
 use crate::auth::AuthError;
 use crate::aws::credentials::CredentialsFailure;
 use crate::aws::failure::{ApiError, AwsMeaning};
@@ -20,6 +20,7 @@ use crate::push::PushError;
 use crate::push::reader::ReadError;
 use crate::push::upload::UploadError;
 use crate::registry::failure::{Meaning, RegistryError};
+use crate::scan::ScanError;
 use crate::source::SourceError;
 use crate::source::layout::LayoutError;
 use crate::trust::TrustError;
@@ -45,6 +46,9 @@ pub enum Error {
     /// A destination.
     #[error(transparent)]
     Push(#[from] PushError),
+    /// ECR's scan.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
     /// A destination names another digest than the one in SOURCE.
     #[error("{reference} asks for {asked}, and SOURCE has {found}")]
     DigestDiffers {
@@ -84,6 +88,7 @@ mod status {
     pub(super) const REFUSED: u8 = 5;
     pub(super) const UNAVAILABLE: u8 = 6;
     pub(super) const CLEANUP: u8 = 7;
+    pub(super) const FOUND: u8 = 9;
     pub(super) const INTERRUPTED: u8 = 130;
 }
 
@@ -122,6 +127,7 @@ impl Error {
             Self::Auth(error) => auth_status(error),
             Self::Registry(error) => registry_status(error),
             Self::Push(error) => push_status(error),
+            Self::Scan(error) => scan_status(error),
             Self::Cleanup(_) => status::CLEANUP,
             Self::Task(_) => status::BUG,
             Self::Interrupted { .. } => status::INTERRUPTED,
@@ -138,6 +144,7 @@ impl Error {
             Self::Auth(error) => auth_hint(error),
             Self::Registry(error) => registry_hint(error),
             Self::Push(error) => push_hint(error),
+            Self::Scan(error) => scan_hint(error),
             Self::LeavesOut { .. } => Some("leave out one of the two options".to_owned()),
             Self::Cleanup(error) => Some(cleanup_hint(error)),
             Self::Task(_) => Some("this is a bug in ecr-push: please report it".to_owned()),
@@ -245,6 +252,18 @@ fn push_status(error: &PushError) -> u8 {
         | PushError::TagImmutable { .. }
         | PushError::TagMoved { .. }
         | PushError::NotThere { .. } => status::REFUSED,
+    }
+}
+
+fn scan_status(error: &ScanError) -> u8 {
+    match error {
+        ScanError::Aws { source, .. } => aws_status(source),
+        ScanError::Off { refusal: Some(refusal), .. } if refusal.meaning() == Some(AwsMeaning::Denied) => {
+            status::DENIED
+        }
+        ScanError::Slow { .. } => status::UNAVAILABLE,
+        ScanError::Off { .. } | ScanError::Unsupported { .. } | ScanError::Failed { .. } => status::REFUSED,
+        ScanError::Found { .. } => status::FOUND,
     }
 }
 

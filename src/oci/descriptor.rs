@@ -97,9 +97,41 @@ pub struct Descriptor {
     pub data: Option<String>,
     /// Annotations.
     pub annotations: Option<BTreeMap<String, String>>,
+    /// What it runs on, if it is an image that an index points to.
+    pub platform: Option<Platform>,
 }
 
+/// What an image runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Platform {
+    /// The operating system: `linux`.
+    #[serde(default)]
+    pub os: String,
+    /// The architecture: `arm64`.
+    #[serde(default)]
+    pub architecture: String,
+    /// Which one of it: `v8`.
+    pub variant: Option<String>,
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+    }
+}
+
+/// What BuildKit calls a child of an index that says something of another child.
+const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+
 impl Descriptor {
+    /// Whether what it points to says something of an image and is none itself: BuildKit's attestations lie beside the
+    /// images in their index, for a platform that isn't one.
+    #[must_use]
+    pub fn is_attestation(&self) -> bool {
+        self.annotation(REFERENCE_TYPE).is_some() || self.platform.as_ref().is_some_and(|it| it.os == "unknown")
+    }
+
     /// The annotation `key`.
     #[must_use]
     pub fn annotation(&self, key: &str) -> Option<&str> {

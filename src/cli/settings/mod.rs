@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use ecr_push::aws::host::EcrRegistry;
 use ecr_push::aws::repository::NewRepository;
-use ecr_push::aws::scan::{ScanWait, Severity};
+use ecr_push::aws::scan::Severity;
 use ecr_push::job::{Job, Options};
 use ecr_push::oci::reference::{Host, Reference, ReferenceError, Tag};
 use ecr_push::reach::Access;
+use ecr_push::scan::ScanWait;
 use ecr_push::source::{Source, SourceError};
 use thiserror::Error;
 

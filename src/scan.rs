@@ -1,0 +1,289 @@
+//! Waits for ECR's scan of what was pushed, and says whether it found too much.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::aws::failure::AwsMeaning;
+use crate::aws::scan::{self, Finding, ScanState, Severity};
+use crate::aws::session::{AwsError, AwsSession};
+use crate::event::{Event, Reporter};
+use crate::image::Image;
+use crate::oci::descriptor::Platform;
+use crate::oci::digest::Digest;
+use crate::oci::reference::Repository;
+
+/// How a scan is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanWait {
+    /// The severity from which on a finding fails the run; none for a look alone.
+    pub fail_at: Option<Severity>,
+    /// A bound on waiting.
+    pub bound: Duration,
+}
+
+/// Why a scan doesn't let a run succeed.
+#[derive(Debug, Error)]
+pub enum ScanError {
+    /// AWS doesn't tell.
+    #[error("the scan of {image} can't be looked at")]
+    Aws {
+        /// The image.
+        image: String,
+        /// Why.
+        source: AwsError,
+    },
+    /// Nobody scans it.
+    #[error("{image} is not scanned: no scan was started when it was pushed{}", why(refusal.as_ref()))]
+    Off {
+        /// The image.
+        image: String,
+        /// Why none could be started now.
+        refusal: Option<AwsError>,
+    },
+    /// It takes too long.
+    #[error("the scan of {image} is still {status} after {seconds} s")]
+    Slow {
+        /// The image.
+        image: String,
+        /// ECR's word for how far it is.
+        status: String,
+        /// The bound.
+        seconds: u64,
+    },
+    /// ECR can't scan it.
+    #[error("ECR can't scan {image}: {status}{}", said(description.as_ref()))]
+    Unsupported {
+        /// The image.
+        image: String,
+        /// ECR's word.
+        status: String,
+        /// What ECR says of it.
+        description: Option<String>,
+    },
+    /// It has come to nothing.
+    #[error("the scan of {image} has come to nothing: {status}{}", said(description.as_ref()))]
+    Failed {
+        /// The image.
+        image: String,
+        /// ECR's word.
+        status: String,
+        /// What ECR says of it.
+        description: Option<String>,
+    },
+    /// It has found too much.
+    #[error("the scan found {number} of severity {at} or above{}", worst(name, *number))]
+    Found {
+        /// How many findings there are of that severity or a higher one.
+        number: usize,
+        /// The severity.
+        at: Severity,
+        /// The worst one.
+        name: String,
+    },
+}
+
+fn why(refusal: Option<&AwsError>) -> String {
+    refusal.map(|error| format!(", and none can be started now: {error}")).unwrap_or_default()
+}
+
+fn said(description: Option<&String>) -> String {
+    description.map(|description| format!(" ({description})")).unwrap_or_default()
+}
+
+fn worst(name: &str, number: usize) -> String {
+    if number == 1 { format!(": {name}") } else { format!(", {name} among them") }
+}
+
+/// The scan of one image.
+#[derive(Debug)]
+pub struct ImageScan {
+    /// The image.
+    pub digest: Digest,
+    /// Its platform, if an index names one.
+    pub platform: Option<Platform>,
+    /// ECR's word for how the scan ended; none if that can't be known.
+    pub status: Option<String>,
+    /// What it has found, the worst first.
+    pub findings: Vec<Finding>,
+    /// Why there is nothing to be seen, if there isn't.
+    pub error: Option<ScanError>,
+}
+
+impl ImageScan {
+    /// How many findings there are of this severity.
+    #[must_use]
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+}
+
+/// The scans of all images of one destination.
+#[derive(Debug)]
+pub struct Scanned {
+    /// Each image that can run; an index has several.
+    pub images: Vec<ImageScan>,
+    /// Why the run doesn't succeed, if it doesn't.
+    pub error: Option<ScanError>,
+}
+
+/// Waits until every image of `image` has been scanned in `repository`, or `wait` says that it is enough.
+///
+/// An index itself is never scanned: its findings are its children's (facts/ecr.md, Scans). One of several that ECR can't
+/// scan is noted and passed over.
+pub async fn wait(
+    session: &AwsSession,
+    repository: &Repository,
+    image: &Image,
+    wait: ScanWait,
+    reporter: &dyn Reporter,
+) -> Scanned {
+    let runnable = image.runnable();
+    let several = runnable.len() > 1;
+    reporter.report(&Event::Scanning { repository: repository.clone(), images: runnable.len() });
+    let waiting = runnable.into_iter().map(async |(digest, platform)| {
+        let name = match platform.filter(|_| several) {
+            Some(platform) => format!("{repository}@{digest} ({platform})"),
+            None => format!("{repository}@{digest}"),
+        };
+        let (status, findings, error) = match watch(session, &repository.name, digest, &name, wait.bound).await {
+            Ok(scan) => (Some(scan.status), scan.findings, None),
+            Err(error) => (None, Vec::new(), Some(error)),
+        };
+        ImageScan { digest: digest.clone(), platform: platform.cloned(), status, findings, error }
+    });
+    let images = futures_util::future::join_all(waiting).await;
+    verdict(images, wait.fail_at)
+}
+
+/// What the scans of all images come to.
+fn verdict(mut images: Vec<ImageScan>, fail_at: Option<Severity>) -> Scanned {
+    let unsupported = |scan: &ImageScan| matches!(scan.error, Some(ScanError::Unsupported { .. }));
+    let none_supported = images.iter().all(unsupported);
+    let fatal = images.iter_mut().find(|scan| scan.error.is_some() && (none_supported || !unsupported(scan)));
+    if let Some(error) = fatal.and_then(|scan| scan.error.take()) {
+        return Scanned { images, error: Some(error) };
+    }
+    let findings = images.iter().flat_map(|scan| &scan.findings);
+    let bad: Vec<&Finding> = findings.filter(|finding| fail_at.is_some_and(|at| finding.severity >= at)).collect();
+    let worst = bad.iter().max_by_key(|finding| finding.severity).map(|finding| finding.name.clone());
+    let error = fail_at.zip(worst).map(|(at, name)| ScanError::Found { number: bad.len(), at, name });
+    Scanned { images, error }
+}
+
+/// For how long an image that was just pushed may be unknown to the scanner.
+const LAG: Duration = Duration::from_secs(10);
+
+/// How long to wait before the next look, when the first one is so long ago. Basic scans take seconds, Inspector's minutes.
+fn pause(elapsed: Duration) -> Duration {
+    match elapsed.as_secs() {
+        0..5 => Duration::from_secs(1),
+        5..60 => Duration::from_secs(3),
+        _ => Duration::from_secs(10),
+    }
+}
+
+/// Looks at one image's scan until it is done; starts it where nobody has.
+async fn watch(
+    session: &AwsSession,
+    repository: &str,
+    digest: &Digest,
+    name: &str,
+    bound: Duration,
+) -> Result<scan::Scan, ScanError> {
+    let since = Instant::now();
+    let mut started: Option<Result<(), AwsError>> = None;
+    let mut status = "unknown to ECR".to_owned();
+    loop {
+        match scan::describe(session, repository, digest).await {
+            Ok(scan) => match scan.state {
+                ScanState::Done => return Ok(scan),
+                ScanState::Pending => status = scan.status,
+                ScanState::Unsupported => {
+                    let (image, scan::Scan { status, description, .. }) = (name.to_owned(), scan);
+                    return Err(ScanError::Unsupported { image, status, description });
+                }
+                ScanState::Failed => {
+                    let (image, scan::Scan { status, description, .. }) = (name.to_owned(), scan);
+                    return Err(ScanError::Failed { image, status, description });
+                }
+            },
+            Err(source) => match source.meaning() {
+                // Either ECR has just not noticed the push yet, or the repository is not set to scan what is pushed. To
+                // start a scan is right in both cases; where that isn't possible only the first one is worth waiting for.
+                Some(AwsMeaning::NotScanned) => {
+                    if started.is_none() {
+                        started = Some(scan::start(session, repository, digest).await);
+                    }
+                    let hopeless = !matches!(started, Some(Ok(())));
+                    if hopeless && since.elapsed() >= LAG {
+                        let refusal = started.and_then(Result::err);
+                        return Err(ScanError::Off { image: name.to_owned(), refusal });
+                    }
+                }
+                Some(AwsMeaning::ImageMissing) if since.elapsed() < LAG => {}
+                _ => return Err(ScanError::Aws { image: name.to_owned(), source }),
+            },
+        }
+        let elapsed = since.elapsed();
+        if elapsed >= bound {
+            return Err(ScanError::Slow { image: name.to_owned(), status, seconds: bound.as_secs() });
+        }
+        tokio::time::sleep(pause(elapsed).min(bound - elapsed)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::digest::Algorithm;
+
+    fn scan(severities: &[Severity], error: Option<ScanError>) -> ImageScan {
+        let finding = |severity: &Severity| Finding {
+            name: format!("CVE-{severity}"),
+            severity: *severity,
+            package: None,
+            version: None,
+            fixed_in: None,
+        };
+        let findings = severities.iter().map(finding).collect();
+        ImageScan { digest: Digest::of(Algorithm::Sha256, b""), platform: None, status: None, findings, error }
+    }
+
+    fn unsupported() -> Option<ScanError> {
+        Some(ScanError::Unsupported { image: String::new(), status: String::new(), description: None })
+    }
+
+    #[test]
+    fn verdicts() {
+        let check = |images: Vec<ImageScan>, fail_at, expected: Option<&str>| {
+            let error = verdict(images, fail_at).error.map(|error| error.to_string());
+            assert_eq!(error.as_deref(), expected);
+        };
+        let two = || vec![scan(&[Severity::Low], None), scan(&[Severity::High, Severity::Medium], None)];
+        check(two(), None, None);
+        check(two(), Some(Severity::Critical), None);
+        check(two(), Some(Severity::High), Some("the scan found 1 of severity high or above: CVE-high"));
+        check(two(), Some(Severity::Low), Some("the scan found 3 of severity low or above, CVE-high among them"));
+        check(vec![scan(&[], None)], Some(Severity::Undefined), None);
+        check(vec![scan(&[], unsupported()), scan(&[], None)], Some(Severity::Undefined), None);
+        check(vec![scan(&[], unsupported())], None, Some("ECR can't scan : "));
+        let slow = Some(ScanError::Slow { image: "x".to_owned(), status: "PENDING".to_owned(), seconds: 3 });
+        check(
+            vec![scan(&[Severity::Critical], None), scan(&[], slow)],
+            Some(Severity::High),
+            Some("the scan of x is still PENDING after 3 s"),
+        );
+    }
+
+    #[test]
+    fn pauses_grow() {
+        let check = |elapsed, expected| assert_eq!(pause(Duration::from_secs(elapsed)).as_secs(), expected);
+        check(0, 1);
+        check(5, 3);
+        check(59, 3);
+        check(60, 10);
+        check(3600, 10);
+    }
+}
