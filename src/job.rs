@@ -29,7 +29,6 @@ use crate::source::lock::{self, Lock};
 
 /// Everything that a push may be told.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Options {
     /// Remove the image from SOURCE once it is verified everywhere.
     pub cleanup: bool,

@@ -8,6 +8,8 @@ pub mod auth;
 pub mod aws;
 pub mod cause;
 pub mod cleanup;
+pub mod clock;
+pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod image;

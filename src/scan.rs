@@ -230,7 +230,7 @@ async fn watch(
         if elapsed >= bound {
             return Err(ScanError::Slow { image: name.to_owned(), status, seconds: bound.as_secs() });
         }
-        tokio::time::sleep(pause(elapsed).min(bound - elapsed)).await;
+        tokio::time::sleep(pause(elapsed).min(bound.saturating_sub(elapsed))).await;
     }
 }
 
@@ -251,8 +251,9 @@ mod tests {
         ImageScan { digest: Digest::of(Algorithm::Sha256, b""), platform: None, status: None, findings, error }
     }
 
-    fn unsupported() -> Option<ScanError> {
-        Some(ScanError::Unsupported { image: String::new(), status: String::new(), description: None })
+    fn unsupported() -> ImageScan {
+        let error = ScanError::Unsupported { image: String::new(), status: String::new(), description: None };
+        scan(&[], Some(error))
     }
 
     #[test]
@@ -267,8 +268,8 @@ mod tests {
         check(two(), Some(Severity::High), Some("the scan found 1 of severity high or above: CVE-high"));
         check(two(), Some(Severity::Low), Some("the scan found 3 of severity low or above, CVE-high among them"));
         check(vec![scan(&[], None)], Some(Severity::Undefined), None);
-        check(vec![scan(&[], unsupported()), scan(&[], None)], Some(Severity::Undefined), None);
-        check(vec![scan(&[], unsupported())], None, Some("ECR can't scan : "));
+        check(vec![unsupported(), scan(&[], None)], Some(Severity::Undefined), None);
+        check(vec![unsupported()], None, Some("ECR can't scan : "));
         let slow = Some(ScanError::Slow { image: "x".to_owned(), status: "PENDING".to_owned(), seconds: 3 });
         check(
             vec![scan(&[Severity::Critical], None), scan(&[], slow)],

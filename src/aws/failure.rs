@@ -2,16 +2,16 @@
 //!
 //! [`meaning`] is the one place that reads AWS's codes.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::operation::RequestId;
-use aws_sdk_ecr::primitives::{DateTime, DateTimeFormat};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use thiserror::Error;
 
 use super::denial::Denial;
 use crate::cause::Cause;
+use crate::clock;
 
 /// What an answer of AWS's means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,9 +62,6 @@ impl AwsMeaning {
     }
 }
 
-/// A clock that is off by more than this has its signatures refused.
-const TOLERANCE: Duration = Duration::from_mins(5);
-
 /// What `code` with this HTTP status means; `skew` is how far AWS's clock and ours are apart.
 ///
 /// The codes are those of the service models of ECR, ECR Public, STS and SSO, and AWS's common errors.
@@ -78,7 +75,7 @@ pub fn meaning(status: u16, code: &str, skew: Duration) -> AwsMeaning {
         | "RequestTimeTooSkewed"
         | "IncompleteSignature"
         | "IncompleteSignatureException" => {
-            if skew >= TOLERANCE || matches!(code, "RequestExpired" | "RequestTimeTooSkewed") {
+            if skew >= clock::TOLERANCE || matches!(code, "RequestExpired" | "RequestTimeTooSkewed") {
                 AwsMeaning::ClockSkew
             } else {
                 AwsMeaning::Signature
@@ -248,12 +245,8 @@ where
 
 /// How far the clock of whoever answered is from ours.
 fn skew(response: &HttpResponse) -> Duration {
-    let theirs =
-        response.headers().get("date").and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
-    let ours = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    theirs
-        .and_then(|theirs| u64::try_from(theirs.secs()).ok())
-        .map_or(Duration::ZERO, |theirs| Duration::from_secs(theirs.abs_diff(ours)))
+    let ahead = response.headers().get("date").and_then(clock::ahead);
+    ahead.map_or(Duration::ZERO, |ahead| Duration::from_secs(ahead.unsigned_abs()))
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What only ECR has, and the parts of AWS that lie before it.
 
+pub mod account;
 pub mod credentials;
 pub mod denial;
 pub mod failure;
 pub mod host;
 mod http;
+pub mod policy;
 pub mod region;
 pub mod repository;
 pub mod scan;

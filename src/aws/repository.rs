@@ -1,5 +1,7 @@
 //! Repositories: making one that is missing, and what one says of its tags.
 
+use std::fmt;
+
 use aws_sdk_ecr::types as ecr;
 
 use super::failure::AwsMeaning;
@@ -95,6 +97,17 @@ impl Mutability {
     }
 }
 
+impl fmt::Display for Mutability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, filters) = match self {
+            Self::Mutable(filters) => ("mutable", filters),
+            Self::Immutable(filters) => ("immutable", filters),
+        };
+        f.write_str(word)?;
+        if filters.is_empty() { Ok(()) } else { write!(f, " but for {}", filters.join(", ")) }
+    }
+}
+
 /// Whether `tag` matches `filter`, in which `*` stands for any characters.
 fn matches(filter: &str, tag: &str) -> bool {
     let mut parts = filter.split('*');
@@ -133,6 +146,39 @@ pub async fn describe(session: &AwsSession, name: &str) -> Result<Option<Reposit
     });
     let described = asking.await?.repositories.unwrap_or_default();
     Ok(described.first().map(settings))
+}
+
+/// Whether a push would make the private repository `name`, because a creation template says so (facts/ecr.md, Uploading a
+/// blob). Needs `ecr:DescribeRepositoryCreationTemplates`, which a push doesn't.
+///
+/// # Errors
+/// When AWS refuses, or can't be asked.
+pub async fn is_created_by_push(session: &AwsSession, name: &str) -> Result<bool, AwsError> {
+    if *session.registry() == EcrRegistry::Public {
+        return Ok(false);
+    }
+    let mut next: Option<String> = None;
+    // The template with the longest prefix counts, and ROOT is for what no other one is for.
+    let mut best: Option<(usize, bool)> = None;
+    loop {
+        let asking = session.ask("ecr:DescribeRepositoryCreationTemplates", || async {
+            let request = session.ecr().await?.describe_repository_creation_templates();
+            Ok(request.set_next_token(next.clone()).send().await)
+        });
+        let page = asking.await?;
+        for template in page.repository_creation_templates.unwrap_or_default() {
+            let prefix = template.prefix().unwrap_or_default();
+            let length = if prefix == "ROOT" { 0 } else { prefix.len() };
+            let applies = length == 0 || name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+            if applies && best.is_none_or(|(longest, _)| length >= longest) {
+                best = Some((length, template.applied_for().contains(&ecr::RctAppliedFor::CreateOnPush)));
+            }
+        }
+        next = page.next_token.filter(|token| !token.is_empty());
+        if next.is_none() {
+            return Ok(best.is_some_and(|(_, on_push)| on_push));
+        }
+    }
 }
 
 fn settings(repository: &ecr::Repository) -> RepositorySettings {

@@ -122,13 +122,18 @@ impl AwsSession {
         Ok(fresh)
     }
 
-    async fn load(&self) -> Result<Loaded, AwsError> {
-        let settings = &self.settings;
-        let name = match (&self.registry, &settings.region) {
+    /// The region that credentials are got in, which on ECR Public need not be that of its API.
+    fn home(&self) -> &str {
+        match (&self.registry, &self.settings.region) {
             (EcrRegistry::Public, Some(region)) => region,
             _ => self.registry.region(),
-        };
-        let region = Region::new(name.to_owned());
+        }
+    }
+
+    /// What files and environment say, before there are any credentials.
+    async fn configured(&self) -> Result<(SdkConfig, ProviderConfig), AwsError> {
+        let settings = &self.settings;
+        let region = Region::new(self.home().to_owned());
         let http = http::client(&settings.trust).map_err(|error| AwsError::Client(Cause::new(error)))?;
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(settings.connect_timeout)
@@ -144,12 +149,18 @@ impl AwsSession {
         if let Some(profile) = &settings.profile {
             loader = loader.profile_name(profile);
         }
-        let sdk = loader.load().await;
         let places = ProviderConfig::without_region()
             .with_region(Some(region))
             .with_http_client(http)
             .with_timeout_config(timeouts)
             .with_retry_config(retries);
+        Ok((loader.load().await, places))
+    }
+
+    async fn load(&self) -> Result<Loaded, AwsError> {
+        let settings = &self.settings;
+        let name = self.home();
+        let (sdk, places) = self.configured().await?;
         let (profile, role) = (settings.profile.as_ref(), settings.role.as_ref());
         // Asked outright and not left to the clients: there a missing credential is one opaque failure among others.
         let finding = find_credentials(&sdk, &places, name, profile, role);
@@ -159,6 +170,45 @@ impl AwsSession {
         tracing::debug!(region = name, origin = found.origin(), "credentials");
         let provider = aws_sdk_ecr::config::SharedCredentialsProvider::new(found.credentials.clone());
         Ok(Loaded { sdk: sdk.into_builder().credentials_provider(provider).build(), found })
+    }
+
+    /// Where ECR's API is asked; nothing is asked yet, and no credentials are needed to know it.
+    ///
+    /// # Errors
+    /// When the HTTP client can't be made, or AWS's rules have no such place.
+    pub async fn api_url(&self) -> Result<String, AwsError> {
+        if let Some(endpoint) = &self.settings.endpoint_url {
+            return Ok(endpoint.clone());
+        }
+        let (sdk, _) = self.configured().await?;
+        if let Some(endpoint) = configured_endpoint(&sdk, self.service_id()) {
+            return Ok(endpoint);
+        }
+        let odd = |error: Box<dyn std::error::Error + Send + Sync>| AwsError::Client(Cause::new(error));
+        let endpoint = match &self.registry {
+            EcrRegistry::Private(host) => {
+                use aws_sdk_ecr::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
+                let params = Params::builder().region(host.region.clone());
+                let params = params.use_fips(host.fips).use_dual_stack(host.dual_stack).build();
+                let params = params.map_err(|error| odd(error.into()))?;
+                DefaultResolver::new().resolve_endpoint(&params).await
+            }
+            EcrRegistry::Public => {
+                use aws_sdk_ecrpublic::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
+                let params = Params::builder().region(self.registry.region().to_owned()).build();
+                let params = params.map_err(|error| odd(error.into()))?;
+                DefaultResolver::new().resolve_endpoint(&params).await
+            }
+        };
+        Ok(endpoint.map_err(odd)?.url().to_owned())
+    }
+
+    /// The service, as the SDK's settings for single services name it.
+    fn service_id(&self) -> &'static str {
+        match &self.registry {
+            EcrRegistry::Private(_) => "ECR",
+            EcrRegistry::Public => "ECR PUBLIC",
+        }
     }
 
     /// A client for private ECR.
@@ -173,7 +223,7 @@ impl AwsSession {
         }
         if let EcrRegistry::Private(host) = &self.registry {
             // With an endpoint of one's own these two are a configuration error (facts/ecr.md, Hosts).
-            let own = self.settings.endpoint_url.is_some() || configured_endpoint(&sdk);
+            let own = self.settings.endpoint_url.is_some() || configured_endpoint(&sdk, self.service_id()).is_some();
             config = config.use_fips(host.fips && !own).use_dual_stack(host.dual_stack && !own);
         }
         Ok(aws_sdk_ecr::Client::from_conf(config.build()))
@@ -212,7 +262,8 @@ impl AwsSession {
         let mut renewed = false;
         loop {
             tracing::debug!(region = self.registry.region(), "{action}");
-            let error = match request().await? {
+            // Boxed: what the SDK does takes more room than everything around it.
+            let error = match Box::pin(request()).await? {
                 Ok(output) => return Ok(output),
                 Err(error) => self.failed(action, error),
             };
@@ -240,9 +291,10 @@ impl AwsSession {
     }
 }
 
-/// Whether environment or profile name an endpoint for ECR, as the SDK itself will find it.
-fn configured_endpoint(sdk: &SdkConfig) -> bool {
-    let key = ServiceConfigKey::builder().service_id("ECR").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+/// The endpoint for a service that environment or profile name, as the SDK itself will find it.
+fn configured_endpoint(sdk: &SdkConfig, service_id: &str) -> Option<String> {
+    let key =
+        ServiceConfigKey::builder().service_id(service_id).env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
     let for_service = key.ok().and_then(|key| sdk.service_config().and_then(|config| config.load_config(key)));
-    for_service.is_some() || sdk.endpoint_url().is_some()
+    for_service.or_else(|| sdk.endpoint_url().map(str::to_owned))
 }

@@ -55,7 +55,7 @@ impl EcrToken {
         if let Some(token) = &*current {
             return Ok(token.clone());
         }
-        let token = self.fetch().await?;
+        let token = Box::pin(self.fetch()).await?;
         *current = Some(token.clone());
         Ok(token)
     }
@@ -70,11 +70,13 @@ impl EcrToken {
         if let Some(token) = current.as_ref().filter(|token| token.expose_secret() != stale.expose_secret()) {
             return Ok(token.clone());
         }
-        let token = self.fetch().await?;
+        let token = Box::pin(self.fetch()).await?;
         *current = Some(token.clone());
         Ok(token)
     }
 
+    // Boxed by those who wait for it: what the SDK does takes more room than all of a registry's requests, and would be a part
+    // of each of them.
     async fn fetch(&self) -> Result<SecretString, TokenError> {
         let session = &self.session;
         let token = match session.registry() {

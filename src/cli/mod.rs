@@ -11,6 +11,7 @@ mod render;
 mod scans;
 mod settings;
 mod shown;
+mod signals;
 
 use ecr_push::error::Error;
 

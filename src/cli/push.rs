@@ -2,20 +2,19 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ecr_push::error::Error;
 use ecr_push::event::{Event, Reporter};
 use ecr_push::job::{self, Pushed};
 use ecr_push::report::{Cleanup, Report};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{Output, Progress};
 use super::plain::line;
 use super::settings::Settings;
 use super::shown::Shown;
-use super::{USAGE, digest_file, fail, json, render, scans};
+use super::{USAGE, digest_file, fail, json, render, scans, signals};
 
 /// Pushed, and SOURCE is still there.
 const KEPT: u8 = 7;
@@ -28,8 +27,7 @@ pub(super) async fn run(settings: &Settings, source: &OsString) -> u8 {
         reporter.report(&Event::Warning { text: text.clone() });
     }
     let cancel = CancellationToken::new();
-    let caught = Arc::new(Mutex::new(None));
-    let signals = tokio::spawn(watch(cancel.clone(), caught.clone()));
+    let signals = signals::catch(cancel.clone());
     let mut digests = Ok(());
     let outcome = match pushed(settings, &reporter, &cancel).await {
         Ok(pushed) => {
@@ -43,8 +41,8 @@ pub(super) async fn run(settings: &Settings, source: &OsString) -> u8 {
         }
         Err(error) => Err(error),
     };
-    signals.abort();
-    let caught = *caught.lock().unwrap_or_else(PoisonError::into_inner);
+    let caught = signals.status();
+    drop(signals);
     let tags = shown.tags();
     shown.close();
     let report = match outcome {
@@ -119,23 +117,4 @@ fn finish(settings: &Settings, source: &OsString, report: &Report, digests: std:
         return status.max(USAGE);
     }
     status
-}
-
-/// Cancels the run at the first signal, and ends the process at the second.
-async fn watch(cancel: CancellationToken, caught: Arc<Mutex<Option<u8>>>) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return;
-    };
-    loop {
-        let status = tokio::select! {
-            _ = interrupt.recv() => 130,
-            _ = terminate.recv() => 143,
-        };
-        if cancel.is_cancelled() {
-            std::process::exit(i32::from(status));
-        }
-        *caught.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-        cancel.cancel();
-    }
 }

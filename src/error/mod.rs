@@ -80,16 +80,16 @@ pub enum Error {
 }
 
 /// Exit statuses, as the command line promises them.
-mod status {
-    pub(super) const BUG: u8 = 1;
-    pub(super) const USAGE: u8 = 2;
-    pub(super) const SOURCE: u8 = 3;
-    pub(super) const DENIED: u8 = 4;
-    pub(super) const REFUSED: u8 = 5;
-    pub(super) const UNAVAILABLE: u8 = 6;
-    pub(super) const CLEANUP: u8 = 7;
-    pub(super) const FOUND: u8 = 9;
-    pub(super) const INTERRUPTED: u8 = 130;
+pub(crate) mod status {
+    pub(crate) const BUG: u8 = 1;
+    pub(crate) const USAGE: u8 = 2;
+    pub(crate) const SOURCE: u8 = 3;
+    pub(crate) const DENIED: u8 = 4;
+    pub(crate) const REFUSED: u8 = 5;
+    pub(crate) const UNAVAILABLE: u8 = 6;
+    pub(crate) const CLEANUP: u8 = 7;
+    pub(crate) const FOUND: u8 = 9;
+    pub(crate) const INTERRUPTED: u8 = 130;
 }
 
 impl Error {
@@ -160,9 +160,9 @@ fn auth_status(error: &AuthError) -> u8 {
             status::REFUSED => status::DENIED,
             status => status,
         },
-        AuthError::Token(TokenError::Empty { .. }) => status::DENIED,
         AuthError::RealmUnreachable { .. } => status::UNAVAILABLE,
-        AuthError::Config { .. }
+        AuthError::Token(TokenError::Empty { .. })
+        | AuthError::Config { .. }
         | AuthError::Unreadable { .. }
         | AuthError::Slow { .. }
         | AuthError::Helper { .. }

@@ -7,6 +7,8 @@ mod bearer;
 pub mod body;
 pub mod endpoint;
 pub mod failure;
+pub mod probe;
+pub mod touch;
 pub mod transport;
 
 use bytes::Bytes;
@@ -65,6 +67,12 @@ impl Registry {
     /// When the HTTP client can't be made.
     pub fn new(host: &Host, credentials: Credentials, settings: &TransportSettings) -> Result<Self, RegistryError> {
         Ok(Self { transport: Transport::new(host, credentials, settings)? })
+    }
+
+    /// Whose credentials it is shown, in words, and where they come from.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.transport.shown().unwrap_or_else(|| "none are known for this host: anonymous".to_owned())
     }
 
     /// `HEAD manifests/REFERENCE`; `None` where there is none, or no such repository.

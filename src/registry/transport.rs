@@ -77,6 +77,19 @@ pub(super) struct Transport {
     timeout: Duration,
 }
 
+/// The HTTP client; a `direct` one asks no proxy, whatever the environment says.
+pub(super) fn client(trust: &Trust, connect_timeout: Duration, direct: bool) -> reqwest::Result<Client> {
+    let client = Client::builder()
+        .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
+        // HTTP/2 halves the upload rate and shares one window between all blobs.
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_certs_only(trust.certificates()?)
+        .connect_timeout(connect_timeout)
+        .tcp_nodelay(true);
+    if direct { client.no_proxy().build() } else { client.build() }
+}
+
 impl Transport {
     pub(super) fn new(
         host: &Host,
@@ -84,19 +97,9 @@ impl Transport {
         settings: &TransportSettings,
     ) -> Result<Self, RegistryError> {
         let client_error = |error: reqwest::Error| RegistryError::Client(Cause::new(error));
-        let mut client = Client::builder()
-            .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
-            // HTTP/2 halves the upload rate and shares one window between all blobs.
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_only(settings.trust.certificates().map_err(client_error)?)
-            .connect_timeout(settings.connect_timeout)
-            .tcp_nodelay(true);
         // No proxy leads back to this machine; Go's clients leave it out in the same way.
-        if settings.endpoint.as_ref().map_or(host.is_loopback(), Endpoint::is_loopback) {
-            client = client.no_proxy();
-        }
-        let client = client.build().map_err(client_error)?;
+        let direct = settings.endpoint.as_ref().map_or(host.is_loopback(), Endpoint::is_loopback);
+        let client = client(&settings.trust, settings.connect_timeout, direct).map_err(client_error)?;
         let parse = |text: String| Url::parse(&text).map_err(|error| RegistryError::Client(Cause::new(error)));
         let https = parse(format!("https://{host}/"))?;
         let http = parse(format!("http://{host}/"))?;
@@ -227,12 +230,16 @@ impl Transport {
     }
 
     fn asked(&self) -> Asked {
-        let shown = match &self.authorization.credentials {
+        Asked { host: self.host.clone(), ecr: self.is_ecr(), shown: self.shown() }
+    }
+
+    /// Whose credentials go there, and where they come from; nothing for ECR's token, and where there are none.
+    pub(super) fn shown(&self) -> Option<String> {
+        match &self.authorization.credentials {
             Credentials::Basic { username, file, .. } => Some(format!("{username:?} in {}", file.display())),
             Credentials::Identity { file, .. } => Some(format!("a token in {}", file.display())),
             Credentials::Ecr(_) | Credentials::EcrPublic(_) | Credentials::Anonymous => None,
-        };
-        Asked { host: self.host.clone(), ecr: self.is_ecr(), shown }
+        }
     }
 
     pub(super) fn is_ecr(&self) -> bool {
@@ -369,6 +376,7 @@ fn name(method: &Method) -> &'static str {
         Method::HEAD => "HEAD",
         Method::POST => "POST",
         Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
         _ => "PUT",
     }
 }
@@ -395,7 +403,7 @@ fn trace(method: &str, url: &Url, status: StatusCode) {
 }
 
 /// Which kind of failure the HTTP client met.
-fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest::Error) -> RegistryError {
+pub(super) fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest::Error) -> RegistryError {
     let error = error.without_url();
     let kind = if let Some(error) = find::<rustls::Error>(&error) {
         // A server without TLS answers the handshake with text.

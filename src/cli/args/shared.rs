@@ -31,7 +31,7 @@ pub(crate) struct AwsArgs {
     #[arg(long = "external-id", value_name = "[HOST=]ID")]
     pub(crate) external_ids: Vec<String>,
 
-    /// Name of the role's session in AWS's logs; else that in AWS_ROLE_SESSION_NAME, else `ecr-push`
+    /// Name of the role's session in AWS's logs; else that in `AWS_ROLE_SESSION_NAME`, else `ecr-push`
     #[arg(long = "role-session-name", value_name = "[HOST=]NAME")]
     pub(crate) role_session_names: Vec<String>,
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ecr_push::aws::host::EcrRegistry;
 use ecr_push::aws::repository::NewRepository;
 use ecr_push::aws::scan::Severity;
+use ecr_push::doctor::Examination;
 use ecr_push::job::{Job, Options};
 use ecr_push::oci::reference::{Host, Reference, ReferenceError, Tag};
 use ecr_push::reach::Access;
@@ -193,11 +194,10 @@ impl Settings {
 /// What the doctor needs to know.
 #[derive(Debug)]
 pub(super) struct DoctorSettings {
-    pub(super) destination: Reference,
-    pub(super) access: Access,
-    pub(super) create_repository: bool,
+    pub(super) examination: Examination,
     pub(super) output: Output,
     pub(super) verbose: u8,
+    pub(super) quiet: bool,
     pub(super) warnings: Vec<String>,
 }
 
@@ -210,11 +210,10 @@ impl DoctorSettings {
         let warnings = warnings(&access, args.aws.region.as_deref(), &hosts);
         Ok(Self {
             warnings,
-            access,
-            destination,
-            create_repository: args.create_repository,
+            examination: Examination { destination, access, create_repository: args.create_repository },
             output: args.talk.output,
             verbose: args.talk.verbose,
+            quiet: args.talk.quiet,
         })
     }
 }

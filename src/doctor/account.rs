@@ -1,0 +1,71 @@
+//! Credentials, whose they are, and what their account is set to.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Diagnosis, State};
+use crate::auth::AuthError;
+use crate::aws::account;
+use crate::aws::host::EcrRegistry;
+use crate::aws::session::{AwsError, AwsSession};
+use crate::aws::token::TokenError;
+use crate::cause::chain;
+use crate::error::Error;
+
+/// Where credentials are found, and whose they are.
+pub(super) async fn credentials(diagnosis: &mut Diagnosis, session: &AwsSession) {
+    match session.found().await {
+        Ok(found) => {
+            let until = found.expiry().map(|end| format!(", good for {} more", left(end))).unwrap_or_default();
+            diagnosis.good("credentials", format!("found in the {}{until}", found.origin()));
+        }
+        Err(error) => {
+            diagnosis.error("credentials", refused(error));
+            return;
+        }
+    }
+    match account::identity(session).await {
+        Ok(identity) => match session.registry() {
+            EcrRegistry::Private(host) if host.account != identity.account => diagnosis.note(
+                "identity",
+                State::Notice,
+                format!(
+                    "{}, of another account than the registry's: the repository's policy has to allow it, too",
+                    identity.arn
+                ),
+            ),
+            _ => diagnosis.good("identity", identity.arn),
+        },
+        // A push asks STS for nothing, so that it works where STS is out of reach.
+        Err(error) => diagnosis.note("identity", State::Notice, format!("not known: {}", chain(&error))),
+    }
+}
+
+fn refused(error: AwsError) -> Error {
+    Error::Auth(std::sync::Arc::new(AuthError::Token(TokenError::Aws(error))))
+}
+
+/// How long until a time in seconds since 1970, in words.
+fn left(end: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    match end.saturating_sub(now) {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+/// Whether blobs can be mounted: faster where it works, and never needed.
+pub(super) async fn mounts(diagnosis: &mut Diagnosis, session: &AwsSession) {
+    match account::mounts_blobs(session).await {
+        Ok(true) => diagnosis.good("mounts", "the account's setting BLOB_MOUNTING is on"),
+        Ok(false) => diagnosis.note(
+            "mounts",
+            State::Notice,
+            "the account's setting BLOB_MOUNTING is off: blobs that another repository has are sent again",
+        ),
+        Err(error) => {
+            let finding = format!("the account's setting can't be seen: {}", chain(&error));
+            diagnosis.note("mounts", State::Notice, finding);
+        }
+    }
+}
