@@ -5,7 +5,7 @@ use std::path::Path;
 
 #[path = "../../src/cli/args/mod.rs"]
 #[allow(rustdoc::broken_intra_doc_links, reason = "its comments are help texts, where [:TAG] is no link")]
-#[cfg_attr(not(test), expect(dead_code, reason = "only the definition is of interest here"))]
+#[allow(dead_code, unused_imports, reason = "only the definition is of interest here")]
 mod args;
 
 /// Writes the man pages and says whether that worked.

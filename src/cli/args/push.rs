@@ -75,7 +75,6 @@ pub(crate) enum Severity {
     after_long_help = AFTER,
     max_term_width = 110
 )]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct PushArgs {
     /// The image: an OCI image layout folder DIR, or one image in it as DIR:NAME or DIR@sha256:DIGEST
     #[arg(value_name = "SOURCE")]
@@ -144,7 +143,6 @@ pub(crate) struct PushArgs {
 /// What becomes of a repository that is missing.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Missing repositories")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct RepositoryArgs {
     /// Create a repository that is missing; one that is there is left as it is
     #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
