@@ -143,8 +143,9 @@ fn writes(image: &Image, target: &Target, survey: &Survey) -> Writes {
     // Without tags the one look was at the root itself.
     let looks = survey.looks.iter().take(target.tags.len()).enumerate();
     let mut tags: Vec<usize> = looks.filter(|(_, look)| **look != Look::Same).map(|(at, _)| at).collect();
-    // The tags that name another image come first: one of them may be immutable, and then no other has been written.
-    tags.sort_by_key(|at| !matches!(survey.looks[*at], Look::Other(_)));
+    // The tags that name another image come first: one of them may be immutable, and then no other has been written. If any
+    // of these can be moved it is `latest`, which is what repositories except from immutability.
+    tags.sort_by_key(|at| (!matches!(survey.looks[*at], Look::Other(_)), target.tags[*at].as_str() == "latest"));
     let root_by_digest = target.tags.is_empty() && survey.manifests.contains(root);
     Writes { waves, root_by_digest, tags, referrers }
 }
@@ -277,12 +278,12 @@ mod tests {
     #[test]
     fn tags_that_may_be_refused_come_first() {
         let image = image(&[vec![1, 2]], 1);
-        let tags = ["a", "b", "c", "d"].map(|tag| Tag::parse(tag).unwrap()).to_vec();
+        let tags = ["a", "latest", "c", "d"].map(|tag| Tag::parse(tag).unwrap()).to_vec();
         let other = Look::Other(image.root().manifest.digest.clone());
         let looks = vec![Look::Absent, other.clone(), Look::Same, other];
         let survey = Survey { looks, ..Survey::default() };
         let plan = Plan::new(&image, &[Target { tags, ..target("a.example/x") }], &[Some(survey)]);
-        assert_eq!(plan.writes[0].tags, [1, 3, 0]);
+        assert_eq!(plan.writes[0].tags, [3, 1, 0]);
     }
 
     #[test]
