@@ -12,12 +12,11 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
+
+use crate::spoil::{BodyFault, Spoilt};
 
 /// Piece in which a file is sent.
 const PIECE: usize = 256 * 1024;
-/// What came before a break must have left the process first: hyper sends what it holds while a body makes it wait.
-const BEFORE_BREAK: Duration = Duration::from_millis(20);
 /// How long an unwanted body is read on, so that its sender gets to see the reply.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -28,6 +27,8 @@ pub(crate) enum Broken {
     Cut,
     /// No more is to be read, and nothing answered.
     Stall,
+    /// No more matters: the fault has its own answer.
+    Refuse,
 }
 
 /// A request's body.
@@ -99,6 +100,7 @@ impl Inbound {
         if self.ended || self.body.is_end_stream() {
             return;
         }
+        self.fault = None;
         tokio::spawn(async move {
             let rest = async { while let Ok(Some(_)) = self.next().await {} };
             let _ = tokio::time::timeout(DRAIN, rest).await;
@@ -114,8 +116,8 @@ pub(crate) enum Outbound {
     File { pieces: mpsc::Receiver<io::Result<Bytes>>, left: u64 },
     /// Only a length, for the reply to a HEAD.
     Measured(u64),
-    /// Claims a length and breaks off after some bytes.
-    Broken { start: Bytes, claimed: u64, pause: Pin<Box<Sleep>> },
+    /// Something goes wrong with it.
+    Spoilt(Spoilt),
 }
 
 impl Outbound {
@@ -125,11 +127,9 @@ impl Outbound {
         Self::File { pieces, left: length }
     }
 
-    /// Half of the bytes, under the claim that all of them follow. Of no bytes at all it claims some.
-    pub(crate) fn broken(whole: &Bytes, length: u64) -> Self {
-        let claimed = length.max(64);
-        let half = usize::try_from(claimed / 2).unwrap_or(usize::MAX).min(whole.len() / 2);
-        Self::Broken { start: whole.slice(..half), claimed, pause: Box::pin(tokio::time::sleep(BEFORE_BREAK)) }
+    /// With something that goes wrong; only a length has nothing that could.
+    pub(crate) fn spoil(self, fault: BodyFault) -> Self {
+        if matches!(self, Self::Measured(_)) { self } else { Self::Spoilt(Spoilt::new(self, fault)) }
     }
 }
 
@@ -168,14 +168,7 @@ impl Body for Outbound {
                     })
                 })
             }),
-            Self::Broken { start, claimed, pause } => {
-                if start.is_empty() {
-                    pause.as_mut().poll(context).map(|()| Some(Err(io::ErrorKind::ConnectionAborted.into())))
-                } else {
-                    *claimed -= start.len() as u64;
-                    Poll::Ready(Some(Ok(Frame::data(std::mem::take(start)))))
-                }
-            }
+            Self::Spoilt(spoilt) => spoilt.poll_frame(context),
         }
     }
 
@@ -187,7 +180,7 @@ impl Body for Outbound {
         SizeHint::with_exact(match self {
             Self::Whole(bytes) => bytes.len() as u64,
             Self::Measured(length) | Self::File { left: length, .. } => *length,
-            Self::Broken { claimed, .. } => *claimed,
+            Self::Spoilt(spoilt) => spoilt.claimed(),
         })
     }
 }

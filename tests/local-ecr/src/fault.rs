@@ -25,10 +25,24 @@ pub enum FaultKind {
     Stall,
     /// After so many bytes of the request's body nothing more is read, and no answer comes.
     StallAfter(u64),
+    /// This status in the registry's form of error, once so many bytes of the request's body have arrived; they are
+    /// kept in the upload session. A shorter body is acted on.
+    StatusAfter(u64, u16),
     /// The request is acted on, and the reply waits this long.
     Delay(Duration),
-    /// The request is acted on; the reply breaks off in its body. Not for HEAD, whose reply has none.
+    /// The request is acted on; the reply's body comes in pieces of so many bytes, each after this time.
+    SlowReply {
+        /// Bytes in a piece.
+        bytes: usize,
+        /// The time before each.
+        every: Duration,
+    },
+    /// The request is acted on; the reply breaks off in the middle of its body. Not for HEAD, whose reply has none.
     TruncatedReply,
+    /// The request is acted on; the reply breaks off after so many bytes of its body.
+    TruncatedReplyAfter(u64),
+    /// The request is acted on; after so many bytes of the reply's body no more comes.
+    StalledReplyAfter(u64),
     /// The request is acted on, and the connection closes without a reply.
     CutReply,
     /// The request is acted on; one header of the reply is replaced, or taken away.
@@ -46,11 +60,7 @@ impl FaultKind {
     /// A status in the registry's form of error, as a server in trouble answers.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        let (code, message) = match status {
-            429 => ("TOOMANYREQUESTS", "Rate exceeded"),
-            403 => ("DENIED", "Access denied"),
-            _ => ("UNKNOWN", "An internal error occurred"),
-        };
+        let (code, message) = words(status);
         let body = format!("{{\"errors\":[{{\"code\":\"{code}\",\"message\":\"{message}\"}}]}}\n");
         let headers = vec![("Content-Type".to_owned(), "application/json; charset=utf-8".to_owned())];
         Self::Status { status, headers, body }
@@ -65,6 +75,15 @@ impl FaultKind {
         ];
         let body = serde_json::json!({ "__type": code, "message": message }).to_string();
         Self::Status { status, headers, body }
+    }
+}
+
+/// Code and message for a status.
+pub(crate) fn words(status: u16) -> (&'static str, &'static str) {
+    match status {
+        429 => ("TOOMANYREQUESTS", "Rate exceeded"),
+        403 => ("DENIED", "Access denied"),
+        _ => ("UNKNOWN", "An internal error occurred"),
     }
 }
 

@@ -35,6 +35,7 @@ mod registry;
 mod reply;
 mod route;
 mod server;
+mod spoil;
 mod state;
 mod store;
 mod sync;

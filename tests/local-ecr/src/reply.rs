@@ -1,7 +1,6 @@
 //! Replies before they become HTTP, so that faults can still change them.
 
 use std::fs::File;
-use std::io::Read as _;
 
 use bytes::Bytes;
 use hyper::Response;
@@ -9,6 +8,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use crate::body::{Broken, Outbound};
+use crate::spoil::BodyFault;
 
 /// What to answer.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(crate) enum Refusal {
     Cut,
     /// Say nothing.
     Stall,
+    /// Say what the fault wants said.
+    Fault,
 }
 
 impl From<Broken> for Refusal {
@@ -44,6 +46,7 @@ impl From<Broken> for Refusal {
         match broken {
             Broken::Cut => Self::Cut,
             Broken::Stall => Self::Stall,
+            Broken::Refuse => Self::Fault,
         }
     }
 }
@@ -104,19 +107,13 @@ impl Reply {
     }
 
     /// As HTTP. The body of a HEAD's reply is only measured: hyper doesn't send it.
-    pub(crate) fn into_response(self, truncated: bool) -> Response<Outbound> {
+    pub(crate) fn into_response(self, fault: Option<BodyFault>) -> Response<Outbound> {
         let body = match self.content {
-            Content::Bytes(bytes) if truncated => Outbound::broken(&bytes, bytes.len() as u64),
             Content::Bytes(bytes) => Outbound::Whole(bytes),
-            Content::File(file, length) if truncated => {
-                let mut start = Vec::new();
-                // However little can be read: it is to be too short anyway.
-                let _ = file.take(64 * 1024).read_to_end(&mut start);
-                Outbound::broken(&start.into(), length)
-            }
             Content::File(file, length) => Outbound::file(file, length),
             Content::Measured(length) => Outbound::Measured(length),
         };
+        let body = if let Some(fault) = fault { body.spoil(fault) } else { body };
         let mut response = Response::new(body);
         *response.headers_mut() = self.headers;
         *response.status_mut() = self.status.try_into().unwrap_or_default();

@@ -18,11 +18,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::body::{Broken, Inbound, Outbound};
 use crate::config::{Config, RegistryId};
-use crate::fault::FaultKind;
+use crate::fault::{FaultKind, words};
 use crate::invariants::{Violation, is_stray_credential};
 use crate::journal::{Answer, Credential, Entry, Journal, Side};
 use crate::reply::{Refusal, Reply, error_reply};
 use crate::route::Route;
+use crate::spoil::BodyFault;
 use crate::state::State;
 use crate::store::Store;
 use crate::sync::lock;
@@ -216,7 +217,7 @@ enum End {
     Reply {
         reply: Reply,
         delay: Duration,
-        truncated: bool,
+        body: Option<BodyFault>,
     },
     Cut,
     /// The body is held unread: were it dropped, hyper would read on.
@@ -236,7 +237,7 @@ async fn answer(shared: Arc<Shared>, side: Side, request: Request<Incoming>) -> 
     // before a cut is to be kept (facts/ecr.md, Uploading).
     let task = tokio::spawn(act(Arc::clone(&shared), call, sequence, inbound, busy));
     match task.await {
-        Ok(End::Reply { reply, delay, truncated }) => {
+        Ok(End::Reply { reply, delay, body }) => {
             tokio::time::sleep(delay).await;
             if let Some(session) = &reply.session
                 && reply.headers.contains_key("location")
@@ -244,7 +245,7 @@ async fn answer(shared: Arc<Shared>, side: Side, request: Request<Incoming>) -> 
             {
                 session.told = true;
             }
-            Ok(reply.into_response(truncated))
+            Ok(reply.into_response(body))
         }
         Ok(End::Cut) | Err(_) => Err(Closed),
         Ok(End::Stalled(unread)) => {
@@ -279,17 +280,18 @@ async fn act(shared: Arc<Shared>, call: Call, sequence: usize, mut inbound: Inbo
             inbound.drain();
             let reply = Reply::new(status).header("Docker-Distribution-Api-Version", "registry/2.0").body(body);
             let reply = headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value));
-            End::Reply { reply, delay: Duration::ZERO, truncated: false }
+            End::Reply { reply, delay: Duration::ZERO, body: None }
         }
         Some(FaultKind::Redirect(place)) => {
             inbound.drain();
             let reply = Reply::new(307).header("Location", &place);
-            End::Reply { reply, delay: Duration::ZERO, truncated: false }
+            End::Reply { reply, delay: Duration::ZERO, body: None }
         }
         fault => {
             match fault {
                 Some(FaultKind::CutAfter(bytes)) => inbound.break_after(bytes, Broken::Cut),
                 Some(FaultKind::StallAfter(bytes)) => inbound.break_after(bytes, Broken::Stall),
+                Some(FaultKind::StatusAfter(bytes, _)) => inbound.break_after(bytes, Broken::Refuse),
                 _ => (),
             }
             let outcome = handle(&shared, &call, sequence, &mut inbound).await;
@@ -322,17 +324,28 @@ fn spoil(outcome: Result<Reply, Refusal>, fault: Option<FaultKind>, call: &Call,
         Err(Refusal::Reply(reply)) => *reply,
         Err(Refusal::Cut) => return End::Cut,
         Err(Refusal::Stall) => return End::Stalled(inbound),
+        Err(Refusal::Fault) => match fault {
+            Some(FaultKind::StatusAfter(_, status)) => {
+                let (code, message) = words(status);
+                error_reply(status, code, message)
+            }
+            _ => return End::Cut,
+        },
     };
     inbound.drain();
     let mut delay = Duration::ZERO;
-    let mut truncated = false;
+    let mut body = None;
     match fault {
         Some(FaultKind::CutReply) => return End::Cut,
         // A HEAD's reply has no body in which it could break off.
-        Some(FaultKind::TruncatedReply) => truncated = call.method != Method::HEAD,
+        Some(FaultKind::TruncatedReply) => body = Some(BodyFault::Halve),
+        Some(FaultKind::TruncatedReplyAfter(bytes)) => body = Some(BodyFault::Truncate(bytes)),
+        Some(FaultKind::StalledReplyAfter(bytes)) => body = Some(BodyFault::Stall(bytes)),
+        Some(FaultKind::SlowReply { bytes, every }) => body = Some(BodyFault::Drip(bytes, every)),
         Some(FaultKind::Delay(time)) => delay = time,
         Some(FaultKind::Header { name, value }) => reply.set(&name, value.as_deref()),
         _ => (),
     }
-    End::Reply { reply, delay, truncated }
+    body = body.filter(|_| call.method != Method::HEAD);
+    End::Reply { reply, delay, body }
 }

@@ -121,3 +121,60 @@ fn a_credential_that_follows_a_redirect_is_a_violation() {
     assert_eq!(found[0].kind(), ViolationKind::StrayCredential);
     ecr.expect_violation(ViolationKind::StrayCredential);
 }
+
+#[test]
+fn a_status_comes_once_some_of_the_body_has() {
+    let ecr = server([Fault::on("PUT", "/uploads/").does(FaultKind::StatusAfter(1000, 503))]);
+    let client = Client::new(&ecr);
+    let session = client.open("app");
+    let bytes = vec![3; 8 * 1024 * 1024];
+    let finish = format!("{session}?digest={}", sha256(&bytes));
+    client.send("PUT", &finish, &[], &bytes).refuses(503, "UNKNOWN", "");
+    client.send("PUT", &finish, &[], &bytes).refuses(416, "BLOB_UPLOAD_INVALID", "is 0 instead of 1000");
+    // A body that is shorter is none of its business.
+    ecr.inject(Fault::on("PUT", "/uploads/").does(FaultKind::StatusAfter(1000, 503)));
+    assert_eq!(client.send("DELETE", &session, &[], b"").status, 204);
+    client.upload("app", &bytes[..999]);
+}
+
+#[test]
+fn a_reply_comes_in_drops() {
+    let every = Duration::from_millis(10);
+    let ecr = server([Fault::on("GET", "/blobs/").does(FaultKind::SlowReply { bytes: 100, every })]);
+    let client = Client::new(&ecr);
+    let bytes: Vec<u8> = (0..=250).cycle().take(1050).collect();
+    let path = format!("/v2/app/blobs/{}", ecr.seed_blob("app", &bytes));
+    let begun = Instant::now();
+    let got = client.get(&path);
+    assert_eq!((got.status, got.body == bytes), (200, true));
+    assert!(begun.elapsed() >= every * 11, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_reply_breaks_off_after_any_byte() {
+    let faults = [0, 1, 999].map(FaultKind::TruncatedReplyAfter);
+    let ecr = server(faults.into_iter().zip(1..).map(|(kind, nth)| Fault::on("GET", "/blobs/").nth(nth).does(kind)));
+    let client = Client::new(&ecr);
+    let path = format!("/v2/app/blobs/{}", ecr.seed_blob("app", &[5; 1000]));
+    for length in [0, 1, 999, 1000] {
+        let got = client.get(&path);
+        assert_eq!((got.status, got.header("content-length"), got.body.len()), (200, Some("1000"), length));
+    }
+}
+
+#[test]
+fn a_reply_stalls_in_its_body() {
+    use std::io::{Read as _, Write as _};
+    let ecr = server([Fault::on("GET", "/blobs/").does(FaultKind::StalledReplyAfter(10))]);
+    let client = Client::new(&ecr);
+    let path = format!("/v2/app/blobs/{}", ecr.seed_blob("app", &[5; 1000]));
+    let mut stream = std::net::TcpStream::connect(&ecr.registry_url()[7..]).expect("listens");
+    stream.write_all(&client.request("GET", &path, &[], b"")).expect("reads");
+    let (mut got, mut byte) = (Vec::new(), [0]);
+    while !got.ends_with(&[b'\n', 5, 5, 5, 5, 5, 5, 5, 5, 5, 5]) {
+        stream.read_exact(&mut byte).expect("ten bytes come");
+        got.push(byte[0]);
+    }
+    stream.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket");
+    assert!(stream.read(&mut byte).is_err(), "not one more, and no end");
+}
