@@ -11,10 +11,12 @@ use crate::config::{
 use crate::fault::Fault;
 use crate::handle::LocalEcr;
 use crate::journal::{Journal, Side};
+use crate::link::{Link, SharedLink};
 use crate::quota::Rate;
 use crate::server::{Activity, Addresses, Shared, listen};
 use crate::state::State;
 use crate::store::Store;
+use crate::tls::{Tls, TlsError, TlsVersion};
 
 /// Threads of a server: enough for several uploads that write to disk at once.
 const THREADS: usize = 4;
@@ -33,6 +35,9 @@ pub enum StartError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// No certificate, or no version of TLS that it could be for.
+    #[error("cannot set up TLS")]
+    Tls(#[source] TlsError),
     /// No threads.
     #[error("cannot start threads")]
     Threads(#[source] std::io::Error),
@@ -199,6 +204,27 @@ impl Builder {
         self.set(|config| config.faults.push(fault))
     }
 
+    /// Speaks TLS on every port, and nothing else, with a certificate of an authority of its own
+    /// ([`LocalEcr::ca_file`]) that is for the loopback addresses and for ECR's host names in its regions.
+    pub fn tls(self, on: bool) -> Self {
+        self.set(|config| config.tls = on)
+    }
+
+    /// The versions of TLS that it speaks; 1.2 and 1.3 unless set.
+    pub fn tls_versions(self, versions: &[TlsVersion]) -> Self {
+        self.set(|config| config.tls_versions = versions.to_vec())
+    }
+
+    /// Offers HTTP/2 to TLS clients; HTTP/1.1 alone unless set.
+    pub fn http2(self, offered: bool) -> Self {
+        self.set(|config| config.http2 = offered)
+    }
+
+    /// Puts a slow line between the clients and the server: every port is as far away.
+    pub fn link(self, link: Link) -> Self {
+        self.set(|config| config.link = Some(link))
+    }
+
     /// The registry's port; one of the kernel's choosing unless set.
     pub fn port(self, port: u16) -> Self {
         Self { port, ..self }
@@ -222,7 +248,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// No folder, no port or no threads.
+    /// No folder, no port, no certificate or no threads.
     pub fn start(self) -> Result<LocalEcr, StartError> {
         let Self { mut config, repositories, port, api_port } = self;
         let home = config.home.clone();
@@ -236,7 +262,10 @@ impl Builder {
         let addresses = Addresses { api: api_address, registry: registry_address, elsewhere: elsewhere_address };
         let state = Mutex::new(State::new(&config));
         let activity = Activity::default();
-        let shared = Arc::new(Shared { config, journal: Journal::new(), store, state, activity, addresses });
+        let tls = config.tls.then(|| Tls::new(&config, folder.path())).transpose().map_err(StartError::Tls)?;
+        let link = config.link.map(SharedLink::new);
+        let journal = Journal::new();
+        let shared = Arc::new(Shared { config, journal, store, state, activity, addresses, tls, link });
 
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -247,6 +276,10 @@ impl Builder {
         let in_runtime = runtime.enter();
         for (side, listener) in [(Side::Api, api), (Side::Registry, registry), (Side::Elsewhere, elsewhere)] {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Threads)?;
+            if shared.link.is_some() {
+                let port = listener.local_addr().map_or(0, |address| address.port());
+                SharedLink::narrow(&listener).map_err(|source| StartError::Listen { port, source })?;
+            }
             runtime.spawn(listen(Arc::clone(&shared), side, listener));
         }
         drop(in_runtime);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::iam::Policy;
+use crate::link::Link;
 use crate::quota::Rate;
+use crate::tls::TlsVersion;
 
 /// A private registry: one account in one region.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,12 +24,16 @@ impl RegistryId {
     /// The standard host name (facts/ecr.md, Hosts).
     pub(crate) fn host(&self) -> String {
         let Self { account, region } = self;
-        let suffix = match region.split('-').next() {
-            Some("cn") => "amazonaws.com.cn",
-            Some("eusc") => "amazonaws.eu",
-            _ => "amazonaws.com",
-        };
-        format!("{account}.dkr.ecr.{region}.{suffix}")
+        format!("{account}.dkr.ecr.{region}.{}", self.suffixes().0)
+    }
+
+    /// What its standard host names end in, and what its dual-stack ones do (facts/ecr.md, Hosts).
+    pub(crate) fn suffixes(&self) -> (&'static str, &'static str) {
+        match self.region.split('-').next() {
+            Some("cn") => ("amazonaws.com.cn", "on.amazonwebservices.com.cn"),
+            Some("eusc") => ("amazonaws.eu", "on.aws"),
+            _ => ("amazonaws.com", "on.aws"),
+        }
     }
 
     /// Account and region out of any of ECR's host names; ports are not looked at.
@@ -161,6 +167,10 @@ pub(crate) struct Config {
     pub(crate) upload_cancel: bool,
     pub(crate) rates: BTreeMap<String, Rate>,
     pub(crate) faults: Vec<Fault>,
+    pub(crate) tls: bool,
+    pub(crate) tls_versions: Vec<TlsVersion>,
+    pub(crate) http2: bool,
+    pub(crate) link: Option<Link>,
 }
 
 impl Default for Config {
@@ -190,6 +200,10 @@ impl Default for Config {
             upload_cancel: true,
             rates: BTreeMap::new(),
             faults: Vec::new(),
+            tls: false,
+            tls_versions: vec![TlsVersion::V1_2, TlsVersion::V1_3],
+            http2: false,
+            link: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A running server, as tests hold it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -50,20 +50,20 @@ impl LocalEcr {
     /// Where the API is, for `AWS_ENDPOINT_URL_ECR`.
     #[must_use]
     pub fn api_url(&self) -> String {
-        format!("http://{}", self.shared.addresses.api)
+        format!("{}://{}", self.shared.scheme(), self.shared.addresses.api)
     }
 
     /// Where the registry is. It serves the default account and region, or the ones that an ECR host name in the
     /// `Host` header names.
     #[must_use]
     pub fn registry_url(&self) -> String {
-        format!("http://{}", self.shared.addresses.registry)
+        format!("{}://{}", self.shared.scheme(), self.shared.addresses.registry)
     }
 
     /// A host that is neither, for faults that redirect. Credentials that arrive there are a violation.
     #[must_use]
     pub fn elsewhere_url(&self) -> String {
-        format!("http://{}", self.shared.addresses.elsewhere)
+        format!("{}://{}", self.shared.scheme(), self.shared.addresses.elsewhere)
     }
 
     /// The default registry's ECR host name.
@@ -96,14 +96,30 @@ impl LocalEcr {
         &self.shared.config.secret_access_key
     }
 
-    /// What an AWS SDK needs in its environment to use this server: the key pair and the endpoint.
+    /// The certificate of the authority that a TLS client must trust, in PEM; none without TLS.
+    #[must_use]
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.shared.tls.as_ref().map(|tls| tls.ca_pem.as_str())
+    }
+
+    /// The file that has it. It is there for as long as the server is.
+    #[must_use]
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.shared.tls.as_ref().map(|tls| tls.ca_file.as_path())
+    }
+
+    /// What an AWS SDK needs in its environment to use this server: the key pair, the endpoint and, with TLS, the
+    /// authority.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let authority = self.ca_file().map(|file| ("AWS_CA_BUNDLE", file.display().to_string()));
+        let mut variables = vec![
             ("AWS_ACCESS_KEY_ID", self.access_key_id().to_owned()),
             ("AWS_SECRET_ACCESS_KEY", self.secret_access_key().to_owned()),
             ("AWS_ENDPOINT_URL_ECR", self.api_url()),
-        ]
+        ];
+        variables.extend(authority);
+        variables
     }
 
     /// A password for user `AWS` in the default region, as if the API had been asked.

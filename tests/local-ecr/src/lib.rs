@@ -4,7 +4,7 @@
 //! OCI specification would like. Where the truth is unknown, both answers can be switched on. Faults strike at chosen
 //! requests, a journal notes every request, and a drop checks the invariants of a well-behaved push.
 //!
-//! It refuses to verify `SigV4` signatures, and doesn't speak TLS yet.
+//! It refuses to verify `SigV4` signatures.
 //!
 //! ```
 //! use local_ecr::{Fault, FaultKind, LocalEcr};
@@ -23,6 +23,7 @@ mod auth;
 mod body;
 mod builder;
 mod config;
+mod connection;
 mod digest;
 mod document;
 mod fault;
@@ -30,6 +31,7 @@ mod handle;
 mod iam;
 mod invariants;
 mod journal;
+mod link;
 mod quota;
 mod registry;
 mod reply;
@@ -39,6 +41,7 @@ mod spoil;
 mod state;
 mod store;
 mod sync;
+mod tls;
 mod view;
 
 pub use builder::{Builder, StartError};
@@ -47,4 +50,6 @@ pub use fault::{Fault, FaultKind, Trigger};
 pub use handle::LocalEcr;
 pub use invariants::{Violation, ViolationKind};
 pub use journal::{Answer, Credential, Entry, Side};
+pub use link::Link;
+pub use tls::TlsVersion;
 pub use view::RegistryView;

@@ -2,9 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use local_ecr::{LocalEcr, MissingRepository, StartError};
+use local_ecr::{Link, LocalEcr, MissingRepository, StartError};
 
 /// An imitation of Amazon ECR on loopback ports. Runs until standard input ends.
 #[derive(Parser)]
@@ -25,9 +26,37 @@ struct Arguments {
     /// Region of the registry
     #[arg(long, default_value = "ap-northeast-2")]
     region: String,
+    /// Speak TLS, with a certificate of an authority that is made for this run
+    #[arg(long)]
+    tls: bool,
+    /// Offer HTTP/2 as well
+    #[arg(long, requires = "tls")]
+    http2: bool,
+    /// Be as far away as a round trip of so many milliseconds
+    #[arg(long, value_name = "MS")]
+    rtt: Option<u64>,
+    /// Carry at most so many megabits per second in each direction
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    mbit: Option<u64>,
+    /// Carry at most so many megabits per second on each connection
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    conn_mbit: Option<u64>,
     /// Print each request to standard error
     #[arg(long)]
     journal: bool,
+}
+
+impl Arguments {
+    /// The line to put before the server, if any of it was asked for.
+    fn link(&self) -> Option<Link> {
+        let rate = |mbit: Option<u64>| mbit.map(|mbit| mbit * 125_000);
+        let link = Link {
+            rtt: Duration::from_millis(self.rtt.unwrap_or_default()),
+            connection_rate: rate(self.conn_mbit),
+            total_rate: rate(self.mbit),
+        };
+        (link != Link::default()).then_some(link)
+    }
 }
 
 fn main() -> Result<ExitCode, StartError> {
@@ -37,7 +66,12 @@ fn main() -> Result<ExitCode, StartError> {
         .region(&arguments.region)
         .port(arguments.port)
         .api_port(arguments.api_port)
+        .tls(arguments.tls)
+        .http2(arguments.http2)
         .allow_pull();
+    if let Some(link) = arguments.link() {
+        builder = builder.link(link);
+    }
     if arguments.repositories.is_empty() {
         builder = builder.missing_repository(MissingRepository::CreateOnPush);
     }
@@ -70,5 +104,8 @@ fn announce(ecr: &LocalEcr) -> io::Result<()> {
     writeln!(out, "LOCAL_ECR_REGISTRY={}", ecr.registry_url())?;
     writeln!(out, "LOCAL_ECR_HOST={}", ecr.host())?;
     writeln!(out, "LOCAL_ECR_PASSWORD={}", ecr.issue_password())?;
+    if let Some(file) = ecr.ca_file() {
+        writeln!(out, "LOCAL_ECR_CA_FILE={}", file.display())?;
+    }
     out.flush()
 }

@@ -10,23 +10,23 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_RANGE, HOST, HeaderMap};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::body::{Broken, Inbound, Outbound};
 use crate::config::{Config, RegistryId};
+use crate::connection;
 use crate::fault::{FaultKind, words};
 use crate::invariants::{Violation, is_stray_credential};
 use crate::journal::{Answer, Credential, Entry, Journal, Side};
+use crate::link::SharedLink;
 use crate::reply::{Refusal, Reply, error_reply};
 use crate::route::Route;
 use crate::spoil::BodyFault;
 use crate::state::State;
 use crate::store::Store;
 use crate::sync::lock;
+use crate::tls::Tls;
 use crate::{api, registry};
 
 /// What all connections share.
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<State>,
     pub(crate) activity: Activity,
     pub(crate) addresses: Addresses,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) link: Option<SharedLink>,
 }
 
 /// Where the server listens.
@@ -59,6 +61,11 @@ impl Addresses {
 }
 
 impl Shared {
+    /// The scheme of all its URLs.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     pub(crate) fn violate(&self, violation: Violation) {
         lock(&self.state).violations.push(violation);
     }
@@ -130,7 +137,9 @@ impl Call {
     fn read(shared: &Shared, side: Side, request: hyper::http::request::Parts) -> Self {
         let headers = request.headers;
         let text = |name| headers.get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());
-        let host = text(HOST.as_str()).or(request.uri.host()).unwrap_or_default().to_owned();
+        // HTTP/2 has it in the URI.
+        let authority = request.uri.authority().map(hyper::http::uri::Authority::as_str);
+        let host = text(HOST.as_str()).or(authority).unwrap_or_default().to_owned();
         let registry = RegistryId::from_host(&host).unwrap_or_else(|| shared.config.home.clone());
         let path = request.uri.path().to_owned();
         let query = request.uri.query().unwrap_or_default();
@@ -193,16 +202,13 @@ pub(crate) async fn listen(shared: Arc<Shared>, side: Side, listener: TcpListene
 
 async fn serve(shared: Arc<Shared>, side: Side, stream: TcpStream) {
     let _open = Counted::new(&shared.activity.connections);
-    // Replies are small, and a reply that waits for an acknowledgement costs 40 ms.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| answer(Arc::clone(&shared), side, request));
-    // An error is a client that went away, or a cut that was wanted.
-    let _ = http1::Builder::new().title_case_headers(true).serve_connection(TokioIo::new(stream), service).await;
+    // A connection that comes to no HTTP is its client's business, too.
+    let _ = connection::serve(shared, side, stream).await;
 }
 
 /// Makes hyper close the connection without a reply.
 #[derive(Debug)]
-struct Closed;
+pub(crate) struct Closed;
 
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -224,7 +230,12 @@ enum End {
     Stalled(Inbound),
 }
 
-async fn answer(shared: Arc<Shared>, side: Side, request: Request<Incoming>) -> Result<Response<Outbound>, Closed> {
+/// Answers one request.
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    side: Side,
+    request: Request<Incoming>,
+) -> Result<Response<Outbound>, Closed> {
     let busy = Counted::new(&shared.activity.requests);
     let (head, body) = request.into_parts();
     let call = Call::read(&shared, side, head);

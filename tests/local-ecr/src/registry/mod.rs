@@ -137,7 +137,7 @@ impl Exchange<'_> {
 
     /// An absolute URL of the same origin (facts/ecr.md, Uploading).
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.call.host)
+        format!("{}://{}{path}", self.shared.scheme(), self.call.host)
     }
 }
 

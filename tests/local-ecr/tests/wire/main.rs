@@ -3,6 +3,8 @@
 mod api;
 mod client;
 mod faults;
+mod link;
 mod manifests;
 mod rights;
+mod tls;
 mod uploads;
