@@ -60,10 +60,14 @@ pub(crate) fn run(root: &Path, target: &Path, install: bool, arguments: &[String
     let mut test = Test { root, target, ci, install, rows: Vec::new() };
 
     let mut servers = Servers::default();
-    test.step("tools", "what the tests run: docker-registry, skopeo, buildah, umoci, moto, strace, musl-gcc", |test| {
-        servers = servers::provide(test.target, test.install);
-        Outcome::left_out(servers.missing.clone())
-    });
+    test.step(
+        "tools",
+        "what the tests run: docker-registry, skopeo, buildah, podman, umoci, moto, strace, musl-gcc",
+        |test| {
+            servers = servers::provide(test.target, test.install);
+            Outcome::left_out(servers.missing.clone())
+        },
+    );
     test.step("fmt", "cargo fmt --all --check", |test| test.cargo(&["fmt", "--all", "--check"]));
     test.step("clippy", "cargo clippy --workspace --all-targets -- -D warnings", |test| {
         test.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])

@@ -5,6 +5,7 @@
 
 mod bearer;
 mod builders;
+mod clients;
 mod docker_config;
 mod moto;
 mod proxy;

@@ -1,6 +1,7 @@
 //! oci-client as a reader: an independent party that brings back what was pushed.
 
-use oci_client::client::{ClientConfig, ClientProtocol};
+use local_ecr::LocalEcr;
+use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use tokio::runtime::Runtime;
@@ -27,10 +28,26 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn of(registry: &DockerRegistry) -> Self {
-        let host = registry.address().to_owned();
-        let config =
-            ClientConfig { protocol: ClientProtocol::HttpsExcept(vec![host.clone()]), ..ClientConfig::default() };
-        let auth = RegistryAuth::Basic(LOGIN.username.to_owned(), LOGIN.password.to_owned());
+        Self::new(registry.address(), LOGIN.username, LOGIN.password, None)
+    }
+
+    /// One of a registry like ECR's, over TLS if it speaks that.
+    pub(super) fn of_ecr(ecr: &LocalEcr) -> Self {
+        let url = ecr.registry_url();
+        let host = url.split_once("://").expect("a URL").1;
+        Self::new(host, "AWS", &ecr.issue_password(), ecr.ca_pem())
+    }
+
+    fn new(host: &str, username: &str, password: &str, authority: Option<&str>) -> Self {
+        let host = host.to_owned();
+        let plain = if authority.is_none() { vec![host.clone()] } else { Vec::new() };
+        let trusted = authority.map(|pem| Certificate { encoding: CertificateEncoding::Pem, data: pem.into() });
+        let config = ClientConfig {
+            protocol: ClientProtocol::HttpsExcept(plain),
+            extra_root_certificates: trusted.into_iter().collect(),
+            ..ClientConfig::default()
+        };
+        let auth = RegistryAuth::Basic(username.to_owned(), password.to_owned());
         let runtime = Runtime::new().expect("threads can be started");
         Self { runtime, client: Client::new(config), host, auth }
     }

@@ -13,6 +13,7 @@ pub(crate) enum Tool {
     DockerRegistry,
     Skopeo,
     Buildah,
+    Podman,
     Umoci,
     Moto,
 }
@@ -24,6 +25,7 @@ impl Tool {
             Self::DockerRegistry => ("ECR_PUSH_TEST_DOCKER_REGISTRY", "docker-registry"),
             Self::Skopeo => ("ECR_PUSH_TEST_SKOPEO", "skopeo"),
             Self::Buildah => ("ECR_PUSH_TEST_BUILDAH", "buildah"),
+            Self::Podman => ("ECR_PUSH_TEST_PODMAN", "podman"),
             Self::Umoci => ("ECR_PUSH_TEST_UMOCI", "umoci"),
             // One on PATH might be of any version, or pyenv's shim for none at all: only what the variable names will do.
             Self::Moto => ("ECR_PUSH_TEST_MOTO_SERVER", "moto_server in ECR_PUSH_TEST_MOTO_SERVER"),
