@@ -7,6 +7,7 @@ mod support;
 mod cleanup;
 mod cli;
 mod credentials;
+mod distance;
 mod faults;
 mod hosts;
 mod layouts;

@@ -5,6 +5,7 @@ mod client;
 mod faults;
 mod link;
 mod manifests;
+mod program;
 mod rights;
 mod tls;
 mod uploads;
