@@ -17,6 +17,7 @@ use crate::server::{Activity, Addresses, Shared, listen};
 use crate::state::State;
 use crate::store::Store;
 use crate::tls::{Tls, TlsError, TlsVersion};
+use crate::unknowns;
 
 /// Threads of a server: enough for several uploads that write to disk at once.
 const THREADS: usize = 4;
@@ -56,10 +57,10 @@ pub struct Builder {
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Self { config: Config::default(), repositories: Vec::new(), port: 0, api_port: 0 }
+        Self { config: unknowns::answers(), repositories: Vec::new(), port: 0, api_port: 0 }
     }
 
-    fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
     }

@@ -39,6 +39,12 @@ pub struct LocalEcr {
 
 impl LocalEcr {
     /// A server with ECR's behaviour, account 123456789012 in ap-northeast-2, a test key pair and no repository.
+    ///
+    /// With `ECR_PUSH_TEST_UNKNOWNS=other` in the environment each [`Unknown`](crate::Unknown) has its other answer.
+    ///
+    /// # Panics
+    ///
+    /// When that variable has another value.
     pub fn builder() -> Builder {
         Builder::new()
     }

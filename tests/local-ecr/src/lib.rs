@@ -42,6 +42,7 @@ mod state;
 mod store;
 mod sync;
 mod tls;
+mod unknowns;
 mod view;
 
 pub use builder::{Builder, StartError};
@@ -52,4 +53,5 @@ pub use invariants::{Violation, ViolationKind};
 pub use journal::{Answer, Credential, Entry, Side};
 pub use link::Link;
 pub use tls::TlsVersion;
+pub use unknowns::Unknown;
 pub use view::RegistryView;
