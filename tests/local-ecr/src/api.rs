@@ -10,6 +10,7 @@ use crate::auth::{Signer, expires_at};
 use crate::body::Inbound;
 use crate::config::RegistryId;
 use crate::iam::{Action, refusal};
+use crate::identity::Known;
 use crate::journal::Credential;
 use crate::reply::{Refusal, Reply};
 use crate::server::{Call, Shared};
@@ -81,7 +82,17 @@ fn signer<'a>(shared: &Shared, call: &'a Call) -> Result<Signer<'a>, Box<Reply>>
         return refuse("MissingAuthenticationTokenException", "Missing Authentication Token");
     };
     if signer.access_key_id != shared.config.access_key_id {
-        return refuse("UnrecognizedClientException", "The security token included in the request is invalid.");
+        let token = call.header("x-amz-security-token");
+        let lifetime = shared.config.identity.lifetime;
+        match lock(&shared.state).temporary.check(signer.access_key_id, token, lifetime) {
+            Known::Good => (),
+            Known::Expired => {
+                return refuse("ExpiredTokenException", "The security token included in the request is expired");
+            }
+            Known::Unknown => {
+                return refuse("UnrecognizedClientException", "The security token included in the request is invalid.");
+            }
+        }
     }
     if signer.service != "ecr" {
         return refuse("InvalidSignatureException", "Credential should be scoped to correct service: 'ecr'.");

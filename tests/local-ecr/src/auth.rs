@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::digest::{Algorithm, Digest};
-use crate::journal::Credential;
+use crate::journal::{Credential, Signed};
 
 /// How long a token lasts (facts/ecr.md, Credentials).
 const TWELVE_HOURS: Duration = Duration::from_hours(12);
@@ -93,6 +93,14 @@ impl<'a> Signer<'a> {
         let _date = scope.next()?;
         let signer = Self { access_key_id, region: scope.next()?, service: scope.next()? };
         (scope.next() == Some("aws4_request")).then_some(signer)
+    }
+}
+
+impl Signer<'_> {
+    /// As the journal has it.
+    pub(crate) fn noted(&self) -> Signed {
+        let [access_key_id, region, service] = [self.access_key_id, self.region, self.service].map(str::to_owned);
+        Signed { access_key_id, region, service }
     }
 }
 

@@ -259,8 +259,14 @@ impl Builder {
         let store = Store::new(folder.path()).map_err(StartError::Folder)?;
         let (api, api_address) = bind(api_port)?;
         let (registry, registry_address) = bind(port)?;
+        let (identity, identity_address) = bind(0)?;
         let (elsewhere, elsewhere_address) = bind(0)?;
-        let addresses = Addresses { api: api_address, registry: registry_address, elsewhere: elsewhere_address };
+        let addresses = Addresses {
+            api: api_address,
+            registry: registry_address,
+            identity: identity_address,
+            elsewhere: elsewhere_address,
+        };
         let state = Mutex::new(State::new(&config));
         let activity = Activity::default();
         let tls = config.tls.then(|| Tls::new(&config, folder.path())).transpose().map_err(StartError::Tls)?;
@@ -275,7 +281,9 @@ impl Builder {
             .build()
             .map_err(StartError::Threads)?;
         let in_runtime = runtime.enter();
-        for (side, listener) in [(Side::Api, api), (Side::Registry, registry), (Side::Elsewhere, elsewhere)] {
+        let listeners =
+            [(Side::Api, api), (Side::Registry, registry), (Side::Identity, identity), (Side::Elsewhere, elsewhere)];
+        for (side, listener) in listeners {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Threads)?;
             if shared.link.is_some() {
                 let port = listener.local_addr().map_or(0, |address| address.port());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::iam::Policy;
+use crate::identity;
 use crate::link::Link;
 use crate::quota::Rate;
 use crate::tls::TlsVersion;
@@ -171,6 +172,7 @@ pub(crate) struct Config {
     pub(crate) tls_versions: Vec<TlsVersion>,
     pub(crate) http2: bool,
     pub(crate) link: Option<Link>,
+    pub(crate) identity: identity::Settings,
 }
 
 impl Default for Config {
@@ -204,6 +206,7 @@ impl Default for Config {
             tls_versions: vec![TlsVersion::V1_2, TlsVersion::V1_3],
             http2: false,
             link: None,
+            identity: identity::Settings::default(),
         }
     }
 }

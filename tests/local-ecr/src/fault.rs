@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::identity;
 use crate::journal::Side;
 
 /// What goes wrong with a request.
@@ -76,6 +77,13 @@ impl FaultKind {
         let body = serde_json::json!({ "__type": code, "message": message }).to_string();
         Self::Status { status, headers, body }
     }
+
+    /// An error in STS's form.
+    #[must_use]
+    pub fn sts_error(status: u16, code: &str, message: &str) -> Self {
+        let headers = vec![("Content-Type".to_owned(), "text/xml".to_owned())];
+        Self::Status { status, headers, body: identity::error_body(code, message) }
+    }
 }
 
 /// Code and message for a status.
@@ -120,6 +128,11 @@ impl Fault {
     /// At the first API request.
     pub fn api() -> Trigger {
         Trigger { side: Side::Api, method: None, path: String::new(), nth: 1, times: 1 }
+    }
+
+    /// At the first request for credentials whose path and query contain this text; STS is at `/`.
+    pub fn identity(path: impl Into<String>) -> Trigger {
+        Trigger { side: Side::Identity, method: None, path: path.into(), nth: 1, times: 1 }
     }
 
     /// Counts the request if it matches; gives what goes wrong with it.

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use crate::builder::Builder;
 use crate::config::RegistryId;
 use crate::fault::Fault;
+use crate::identity::{self, IssuedCredentials};
 use crate::invariants::{Violation, ViolationKind, violations};
 use crate::journal::{Entry, Side};
 use crate::server::Shared;
@@ -64,6 +65,18 @@ impl LocalEcr {
     #[must_use]
     pub fn registry_url(&self) -> String {
         format!("{}://{}", self.shared.scheme(), self.shared.addresses.registry)
+    }
+
+    /// Where STS is, the instance metadata service, and IAM Identity Center.
+    #[must_use]
+    pub fn identity_url(&self) -> String {
+        format!("http://{}", self.shared.addresses.identity)
+    }
+
+    /// Where the container endpoint is, for `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
+    #[must_use]
+    pub fn container_url(&self) -> String {
+        format!("{}{}", self.identity_url(), identity::CONTAINER_PATH)
     }
 
     /// A host that is neither, for faults that redirect. Credentials that arrive there are a violation.
@@ -140,6 +153,19 @@ impl LocalEcr {
         lock(&self.shared.state).tokens.passwords()
     }
 
+    /// Temporary credentials, as if STS had been asked.
+    #[must_use]
+    pub fn issue_credentials(&self) -> IssuedCredentials {
+        let expires_in = self.shared.config.identity.expires_in;
+        lock(&self.shared.state).temporary.issue(identity::Source::Test, expires_in)
+    }
+
+    /// All temporary credentials so far, in the order of their making.
+    #[must_use]
+    pub fn issued_credentials(&self) -> Vec<IssuedCredentials> {
+        lock(&self.shared.state).temporary.all()
+    }
+
     /// Every request on all ports, in the order of arrival.
     #[must_use]
     pub fn journal(&self) -> Vec<Entry> {
@@ -156,6 +182,12 @@ impl LocalEcr {
     #[must_use]
     pub fn api_requests(&self) -> Vec<Entry> {
         self.journal().into_iter().filter(|entry| entry.side == Side::Api).collect()
+    }
+
+    /// The journal's entries for those who hand out credentials.
+    #[must_use]
+    pub fn identity_requests(&self) -> Vec<Entry> {
+        self.journal().into_iter().filter(|entry| entry.side == Side::Identity).collect()
     }
 
     /// Calls this with each entry, as soon as its answer is known.

@@ -92,7 +92,8 @@ pub(crate) fn repository_arn(registry: &RegistryId, repository: &str) -> String 
     format!("arn:{}:ecr:{region}:{account}:repository/{repository}", partition(region))
 }
 
-fn partition(region: &str) -> &'static str {
+/// The first part of an ARN.
+pub(crate) fn partition(region: &str) -> &'static str {
     match region.split('-').next() {
         Some("cn") => "aws-cn",
         Some("eusc") => "aws-eusc",

@@ -135,6 +135,8 @@ pub(crate) fn is_stray_credential(call: &Call, port: u16) -> bool {
     match call.side {
         Side::Api => !(signature && (loopback || api_host())),
         Side::Registry => signature || !(loopback || RegistryId::from_host(&call.host).is_some()),
+        // What may go there `identity` knows; a token of the registry may not.
+        Side::Identity => header.starts_with("Basic "),
         Side::Elsewhere => true,
     }
 }

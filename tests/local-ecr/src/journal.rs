@@ -2,6 +2,7 @@
 //!
 //! It never holds a credential, only whether one came along and whether it was good.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,8 @@ pub enum Side {
     Api,
     /// The registry, `/v2/`.
     Registry,
+    /// Those who hand out credentials: STS, instance metadata, the container endpoint, IAM Identity Center.
+    Identity,
     /// A host that is neither: a place for redirects to lead to. Nothing is there.
     Elsewhere,
 }
@@ -31,6 +34,17 @@ pub enum Credential {
     Expired,
     /// It was never good.
     Wrong,
+}
+
+/// Who signed a request, and for what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The id of the access key.
+    pub access_key_id: String,
+    /// The region of the signature's scope.
+    pub region: String,
+    /// The service of the signature's scope.
+    pub service: String,
 }
 
 /// What a request got.
@@ -80,6 +94,10 @@ pub struct Entry {
     pub answer: Answer,
     /// The IAM actions it needs, `ecr:…`.
     pub actions: Vec<&'static str>,
+    /// Who signed it.
+    pub signed: Option<Signed>,
+    /// What else it says of who wants to be whom: parameters of STS and IAM Identity Center that are no secrets.
+    pub parameters: BTreeMap<&'static str, String>,
     /// The repository it names.
     pub repository: Option<String>,
     /// The digest it names, in path or query.
@@ -99,7 +117,7 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ", self.method, self.path)?;
         match (self.side, self.actions.first()) {
-            (Side::Api, Some(action)) => write!(f, "{action} ")?,
+            (Side::Api | Side::Identity, Some(action)) => write!(f, "{action} ")?,
             (Side::Elsewhere, _) => write!(f, "(elsewhere) ")?,
             _ => (),
         }

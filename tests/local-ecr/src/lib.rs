@@ -4,6 +4,9 @@
 //! OCI specification would like. Where the truth is unknown, both answers can be switched on. Faults strike at chosen
 //! requests, a journal notes every request, and a drop checks the invariants of a well-behaved push.
 //!
+//! Beside it stand imitations of the services that AWS credentials come from: STS, the instance metadata service, the
+//! container endpoint, IAM Identity Center.
+//!
 //! It refuses to verify `SigV4` signatures.
 //!
 //! ```
@@ -29,6 +32,7 @@ mod document;
 mod fault;
 mod handle;
 mod iam;
+mod identity;
 mod invariants;
 mod journal;
 mod link;
@@ -49,8 +53,9 @@ pub use builder::{Builder, StartError};
 pub use config::{ExpiredToken, LayerLag, MissingLayer, MissingPermission, MissingRepository, TagMutability};
 pub use fault::{Fault, FaultKind, Trigger};
 pub use handle::LocalEcr;
+pub use identity::{IssuedCredentials, Role, Source};
 pub use invariants::{Violation, ViolationKind};
-pub use journal::{Answer, Credential, Entry, Side};
+pub use journal::{Answer, Credential, Entry, Side, Signed};
 pub use link::Link;
 pub use tls::TlsVersion;
 pub use unknowns::Unknown;

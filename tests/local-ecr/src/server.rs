@@ -13,6 +13,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_RANGE, HOST, HeaderMap};
 use hyper::{Method, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::auth::Signer;
 use crate::body::{Broken, Inbound, Outbound};
 use crate::config::{Config, RegistryId};
 use crate::connection;
@@ -27,7 +28,7 @@ use crate::state::State;
 use crate::store::Store;
 use crate::sync::lock;
 use crate::tls::Tls;
-use crate::{api, registry};
+use crate::{api, identity, registry};
 
 /// What all connections share.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
 pub(crate) struct Addresses {
     pub(crate) api: SocketAddr,
     pub(crate) registry: SocketAddr,
+    pub(crate) identity: SocketAddr,
     pub(crate) elsewhere: SocketAddr,
 }
 
@@ -55,6 +57,7 @@ impl Addresses {
         match side {
             Side::Api => self.api,
             Side::Registry => self.registry,
+            Side::Identity => self.identity,
             Side::Elsewhere => self.elsewhere,
         }
     }
@@ -151,8 +154,8 @@ impl Call {
             (Side::Registry, header) => {
                 lock(&shared.state).tokens.check(header, &registry.region, shared.config.token_lifetime)
             }
-            // The API judges for itself and corrects this; elsewhere none is good.
-            (Side::Api | Side::Elsewhere, Some(_)) => Credential::Wrong,
+            // The API and those who hand out credentials judge for themselves and correct this; elsewhere none is good.
+            (Side::Api | Side::Identity | Side::Elsewhere, Some(_)) => Credential::Wrong,
         };
         Self { side, method: request.method, path, query, host, headers, route, registry, credential, target }
     }
@@ -163,6 +166,12 @@ impl Call {
 
     pub(crate) fn authorization(&self) -> Option<&str> {
         self.header(AUTHORIZATION.as_str())
+    }
+
+    /// Whether this text is anywhere in the head.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        let has = |bytes: &[u8]| bytes.windows(text.len().max(1)).any(|window| window == text.as_bytes());
+        has(self.target.as_bytes()) || self.headers.values().any(|value| has(value.as_bytes()))
     }
 
     fn entry(&self) -> Entry {
@@ -180,6 +189,8 @@ impl Call {
             bytes: 0,
             answer: Answer::Pending,
             actions: Vec::new(),
+            signed: self.authorization().and_then(Signer::read).map(|signer| signer.noted()),
+            parameters: BTreeMap::new(),
             repository: owned(route.and_then(Route::repository)),
             digest: owned(route.and_then(Route::digest)).or_else(|| self.query.get("digest").cloned()),
             tag: owned(route.and_then(Route::tag)),
@@ -239,7 +250,7 @@ pub(crate) async fn answer(
     let busy = Counted::new(&shared.activity.requests);
     let (head, body) = request.into_parts();
     let call = Call::read(&shared, side, head);
-    if is_stray_credential(&call, shared.addresses.of(side).port()) {
+    if is_stray_credential(&call, shared.addresses.of(side).port()) || identity::is_stray(&shared, &call) {
         shared.violate(Violation::StrayCredential { host: call.host.clone(), request: call.to_string() });
     }
     let (sequence, received) = shared.journal.begin(call.entry());
@@ -324,6 +335,7 @@ async fn handle(shared: &Arc<Shared>, call: &Call, sequence: usize, inbound: &mu
     match call.side {
         Side::Api => api::handle(shared, call, sequence, inbound).await,
         Side::Registry => registry::handle(shared, call, sequence, inbound).await,
+        Side::Identity => identity::handle(shared, call, sequence, inbound).await,
         Side::Elsewhere => Ok(error_reply(404, "UNKNOWN", "Nothing is here")),
     }
 }

@@ -11,6 +11,7 @@ use crate::config::{Config, LayerLag, RegistryId, TagMutability};
 use crate::digest::Digest;
 use crate::document::Document;
 use crate::fault::Fault;
+use crate::identity::Temporary;
 use crate::invariants::Violation;
 use crate::quota::Bucket;
 use crate::store::Upload;
@@ -21,6 +22,11 @@ pub(crate) struct State {
     pub(crate) repositories: BTreeMap<(RegistryId, String), Repository>,
     pub(crate) sessions: HashMap<String, Session>,
     pub(crate) tokens: Tokens,
+    pub(crate) temporary: Temporary,
+    /// Tokens of the instance metadata service.
+    pub(crate) metadata_tokens: Vec<String>,
+    /// Access tokens of IAM Identity Center that were given for refresh tokens.
+    pub(crate) sso_tokens: Vec<String>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) buckets: BTreeMap<String, Bucket>,
     pub(crate) violations: Vec<Violation>,

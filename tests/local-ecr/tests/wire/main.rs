@@ -3,6 +3,7 @@
 mod api;
 mod client;
 mod faults;
+mod identity;
 mod link;
 mod manifests;
 mod program;
