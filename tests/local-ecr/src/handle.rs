@@ -166,6 +166,15 @@ impl LocalEcr {
         lock(&self.shared.state).temporary.all()
     }
 
+    /// Everything that nobody may ever see: secret keys, session tokens, ECR's tokens, and what identities are given for.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        let issued = self.issued_credentials().into_iter();
+        let issued = issued.flat_map(|credentials| [credentials.secret_access_key, credentials.session_token]);
+        let own = [self.secret_access_key().to_owned()].into_iter().chain(self.issued_passwords());
+        own.chain(issued).chain(self.shared.config.identity.secrets()).collect()
+    }
+
     /// Every request on all ports, in the order of arrival.
     #[must_use]
     pub fn journal(&self) -> Vec<Entry> {

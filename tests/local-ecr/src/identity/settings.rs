@@ -51,6 +51,15 @@ pub(crate) struct Settings {
     pub(crate) expires_in: Duration,
 }
 
+impl Settings {
+    /// What identities are given for.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let renewals = self.sso_renewals.iter().flat_map(|renewal| [&renewal.refresh_token, &renewal.access_token]);
+        let tokens = self.web_identity_tokens.iter().chain(&self.expired_web_identity_tokens).chain(&self.sso_tokens);
+        tokens.chain(renewals).chain(&self.container_token).cloned().collect()
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
