@@ -1,7 +1,9 @@
 //! Keys in the environment.
 
-use super::{KEY, without_key};
-use crate::support::{Layout, Push, ecr};
+use local_ecr::Source;
+
+use super::{KEY, SECRET, SESSION, arrives, asking, fails, key_file, put, without_key};
+use crate::support::{Layout, Push, builder, ecr, start};
 
 #[test]
 fn a_key_that_aws_does_not_know_is_said() {
@@ -20,4 +22,45 @@ fn without_credentials_the_ways_to_give_them_are_said() {
     let ran = push.run().exits(4).prints(&[]).says_one_error();
     ran.says(["no AWS credentials", "AWS_ACCESS_KEY_ID", "--profile"]);
     assert_eq!(ecr.journal(), []);
+}
+
+#[test]
+fn a_session_token_goes_along() {
+    let ecr = ecr();
+    let (layout, push) = asking(&ecr);
+    let given = ecr.issue_credentials();
+    let push = push.env(KEY, &given.access_key_id).env(SECRET, &given.secret_access_key);
+    let ran = arrives(&ecr, &layout, &push.env(SESSION, &given.session_token), Some(Source::Test));
+    ran.says(["credentials region=\"ap-northeast-2\" origin=\"environment\""]);
+    assert_eq!(ecr.identity_requests(), []);
+}
+
+#[test]
+fn a_session_token_that_is_missing_is_looked_for() {
+    let ecr = ecr();
+    let (_layout, push) = asking(&ecr);
+    let given = ecr.issue_credentials();
+    let push = push.env(KEY, &given.access_key_id).env(SECRET, &given.secret_access_key);
+    fails(&ecr, &push, 4).says(["UnrecognizedClientException", "the session token"]);
+}
+
+#[test]
+fn credentials_that_have_expired_and_cannot_be_renewed_are_said() {
+    let ecr = start(builder().temporary_lifetime(0));
+    let (_layout, push) = asking(&ecr);
+    let given = ecr.issue_credentials();
+    let push = push.env(KEY, &given.access_key_id).env(SECRET, &given.secret_access_key);
+    let ran = fails(&ecr, &push.env(SESSION, &given.session_token), 4);
+    ran.says(["ExpiredTokenException", "next: the AWS credentials have expired: get new ones"]);
+    assert_eq!(ecr.api_requests().len(), 2, "they are looked for once more, and no more");
+}
+
+#[test]
+fn what_jenkins_exports_empty_is_not_there() {
+    let ecr = ecr();
+    let (layout, push) = asking(&ecr);
+    put(&push, ".aws/credentials", &key_file(&ecr, "default"));
+    let empty = [KEY, SECRET, SESSION];
+    let push = empty.iter().fold(push, |push, name| push.env(name, ""));
+    arrives(&ecr, &layout, &push, None);
 }
