@@ -163,10 +163,8 @@ impl AwsSession {
         let (sdk, places) = self.configured().await?;
         let (profile, role) = (settings.profile.as_ref(), settings.role.as_ref());
         // Asked outright and not left to the clients: there a missing credential is one opaque failure among others.
-        let finding = find_credentials(&sdk, &places, name, profile, role);
-        let found = tokio::time::timeout(settings.timeout, finding).await;
-        let slow = || CredentialsFailure::Slow { region: name.to_owned(), seconds: settings.timeout.as_secs() };
-        let found = found.map_err(|_| slow())??;
+        // On the heap: the SDK's futures are large, and every request to a registry may end up here.
+        let found = Box::pin(find_credentials(&sdk, &places, name, profile, role, settings.timeout)).await?;
         tracing::debug!(region = name, origin = found.origin(), "credentials");
         let provider = aws_sdk_ecr::config::SharedCredentialsProvider::new(found.credentials.clone());
         Ok(Loaded { sdk: sdk.into_builder().credentials_provider(provider).build(), found })

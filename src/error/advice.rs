@@ -43,20 +43,34 @@ fn nameless(name: &str, host: &str) -> String {
 
 fn credentials(error: &CredentialsFailure) -> String {
     match error {
-        CredentialsFailure::None { metadata_silent: true, .. } => {
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile with --profile, or give this machine a role; in \
-             a container on EC2 the instance metadata service answers only where its hop limit is 2 or more"
-                .to_owned()
+        CredentialsFailure::None { profile: Some(profile), .. } => format!(
+            "look at the profile {profile} in ~/.aws/config and ~/.aws/credentials: since it was named, nothing else is \
+             looked at"
+        ),
+        CredentialsFailure::None { metadata_silent: true, .. } => format!("{GIVE}; {HOP_LIMIT}"),
+        CredentialsFailure::None { .. } => GIVE.to_owned(),
+        CredentialsFailure::Slow { place, .. } => {
+            format!("what gives credentials there does not answer: {}; --timeout SECONDS waits longer", reach(*place))
         }
-        CredentialsFailure::None { .. } => {
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile with --profile, or give this machine a role"
-                .to_owned()
+        CredentialsFailure::Answered { place, profile, answer, .. } => {
+            aws_answer(answer, Some((*place, profile.as_deref())))
         }
-        CredentialsFailure::Slow { .. } => {
-            "a process or an endpoint that gives credentials does not answer; --timeout SECONDS waits longer".to_owned()
+        CredentialsFailure::Odd { place: Place::Instance, .. } => INSTANCE.to_owned(),
+        CredentialsFailure::Odd { .. } => {
+            "a proxy or a portal answers in AWS's place: look at HTTPS_PROXY and NO_PROXY".to_owned()
         }
-        CredentialsFailure::Answered { place, answer, .. } => aws_answer(answer, Some(*place)),
-        CredentialsFailure::Nameless { .. } => "look at DNS, at the proxy, and at the spelling of the region".to_owned(),
+        CredentialsFailure::Nameless { .. } => {
+            "look at DNS, at the proxy, and at the spelling of the region".to_owned()
+        }
+        CredentialsFailure::Unreachable { metadata: true, .. } => format!("only EC2 instances have it; {HOP_LIMIT}"),
+        CredentialsFailure::Unreachable { place, .. } => reach(*place).to_owned(),
+        CredentialsFailure::Process { profile, seconds, .. } => {
+            let longer = seconds.map_or("", |_| "; --timeout SECONDS waits longer");
+            format!(
+                "run by hand what credential_process names in the profile {profile}: what it prints is not shown here, since \
+                 it may be secret{longer}"
+            )
+        }
         CredentialsFailure::Broken { place, profile, .. } => match place {
             Place::Profile => {
                 let profile = profile.as_deref().unwrap_or("default");
@@ -67,25 +81,50 @@ fn credentials(error: &CredentialsFailure) -> String {
             }
             Place::Environment => "look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN".to_owned(),
             Place::WebIdentity => "look at AWS_ROLE_ARN and at the file in AWS_WEB_IDENTITY_TOKEN_FILE".to_owned(),
-            Place::Container => "look at AWS_CONTAINER_CREDENTIALS_FULL_URI and its token, or at the task's role, or at the \
+            Place::Container => {
+                "look at AWS_CONTAINER_CREDENTIALS_FULL_URI and its token, or at the task's role, or at the \
                                  EKS Pod Identity association and its agent"
-                .to_owned(),
-            Place::Instance => "is a role attached to this instance, and may this process ask for it?".to_owned(),
+                    .to_owned()
+            }
+            Place::Instance => INSTANCE.to_owned(),
             Place::Role => "look at --role-arn, and at whether STS is reachable from here".to_owned(),
         },
     }
 }
 
-/// About an answer of AWS's; `place` is where the credentials were being got, if that is what it was about.
-fn aws_answer(answer: &AwsAnswer, place: Option<Place>) -> String {
+const GIVE: &str =
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile with --profile, or give this machine a role";
+
+const HOP_LIMIT: &str =
+    "in a container on EC2 the instance metadata service answers only where its hop limit is 2 or more";
+
+const INSTANCE: &str = "is a role attached to this instance, and may this process ask for it?";
+
+/// What has to be reachable for credentials from there.
+fn reach(place: Place) -> &'static str {
+    match place {
+        Place::Role | Place::WebIdentity => {
+            "is STS reachable from here (proxy, VPC endpoint `sts`, AWS_ENDPOINT_URL_STS)?"
+        }
+        Place::Profile => "are STS and IAM Identity Center reachable from here (proxy, VPC endpoint `sts`)?",
+        Place::Container => {
+            "is its agent there (ECS's, or EKS Pod Identity's), and AWS_CONTAINER_CREDENTIALS_FULL_URI right?"
+        }
+        Place::Instance | Place::Environment => "is the instance metadata service reachable from here?",
+    }
+}
+
+/// About an answer of AWS's; `place` is where the credentials were being got, and by which profile that was named, if
+/// that is what it was about.
+fn aws_answer(answer: &AwsAnswer, place: Option<(Place, Option<&str>)>) -> String {
     let AwsAnswer { action, region, .. } = answer;
     match answer.meaning {
-        AwsMeaning::Denied => denied(answer, place),
+        AwsMeaning::Denied => denied(answer, place.map(|(place, _)| place)),
         AwsMeaning::Expired if *action == "sts:AssumeRoleWithWebIdentity" => {
-            "the token in AWS_WEB_IDENTITY_TOKEN_FILE has expired: get a new one".to_owned()
+            format!("the token in {} has expired: get a new one", token_file(place))
         }
         AwsMeaning::Expired => "the AWS credentials have expired: get new ones".to_owned(),
-        AwsMeaning::Unknown => unknown(answer),
+        AwsMeaning::Unknown => unknown(answer, place),
         AwsMeaning::Signature => format!(
             "look at the secret key and the session token, and at the spelling of the region {region} in the host"
         ),
@@ -115,44 +154,53 @@ fn aws_answer(answer: &AwsAnswer, place: Option<Place>) -> String {
 
 fn denied(answer: &AwsAnswer, place: Option<Place>) -> String {
     let action = answer.action;
+    let external_id = if place == Some(Place::Profile) { "external_id in the profile" } else { "--external-id" };
     match (&answer.denial, action) {
-        (Some(denial), _) => {
+        // STS tells nothing about the trust policy, which is as often the one that is in the way.
+        (Some(denial), "sts:AssumeRole") if denial.policy == Policy::Unsaid => {
             let advice = denial.advice("*");
-            if place == Some(Place::Role) && denial.policy == Policy::Unsaid {
-                // STS tells nothing about the trust policy, which is as often the one that is in the way.
-                return format!(
-                    "{advice}, and the role's trust policy has to allow it (external id included: --external-id)"
-                );
-            }
-            advice
+            format!("{advice}, and the role's trust policy has to allow it (external id included: {external_id})")
         }
+        (Some(denial), _) => denial.advice("*"),
         (None, "sts:AssumeRoleWithWebIdentity") => {
             "the role's trust policy has to allow sts:AssumeRoleWithWebIdentity to this token's issuer and subject"
                 .to_owned()
         }
-        (None, "sts:AssumeRole") => {
+        (None, "sts:AssumeRole") => format!(
             "the identity needs sts:AssumeRole on the role, and the role's trust policy has to allow it (external id \
-             included: --external-id)"
-                .to_owned()
-        }
+             included: {external_id})"
+        ),
         (None, "sso:GetRoleCredentials") => "this user has no such role in that account any more".to_owned(),
         (None, _) => format!("the identity needs {action} on *"),
     }
 }
 
-fn unknown(answer: &AwsAnswer) -> String {
+/// Where a web identity token lies.
+fn token_file(place: Option<(Place, Option<&str>)>) -> &'static str {
+    match place {
+        Some((Place::Profile, _)) => "the profile's web_identity_token_file",
+        _ => "AWS_WEB_IDENTITY_TOKEN_FILE",
+    }
+}
+
+fn unknown(answer: &AwsAnswer, place: Option<(Place, Option<&str>)>) -> String {
     match answer.action {
-        "sso:GetRoleCredentials" => "the SSO session has ended: aws sso login".to_owned(),
-        "sts:AssumeRoleWithWebIdentity" => {
-            "STS doesn't take the token in AWS_WEB_IDENTITY_TOKEN_FILE: is its issuer an identity provider of the account?"
-                .to_owned()
+        "sso:GetRoleCredentials" => {
+            let profile = place.and_then(|(_, profile)| profile);
+            let profile = profile.map(|profile| format!(" --profile {profile}")).unwrap_or_default();
+            format!("the SSO session has ended: aws sso login{profile}")
         }
+        "sts:AssumeRoleWithWebIdentity" => format!(
+            "STS doesn't take the token in {}: is its issuer an identity provider of the account?",
+            token_file(place)
+        ),
         _ if region::known(&answer.region).is_some_and(|region| region.opt_in) => format!(
             "AWS doesn't know these credentials in {0}: look at the keys; and {0} has to be enabled for the account, which takes \
              session tokens only from regional STS endpoints",
             answer.region
         ),
-        _ => "AWS doesn't know these credentials: look at the access key, the secret key and the session token".to_owned(),
+        _ => "AWS doesn't know these credentials: look at the access key, the secret key and the session token"
+            .to_owned(),
     }
 }
 

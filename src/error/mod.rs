@@ -9,7 +9,7 @@ use thiserror::Error as ThisError;
 
 use self::hint::{auth_hint, cleanup_hint, layout_hint, push_hint, registry_hint, scan_hint, source_hint};
 use crate::auth::AuthError;
-use crate::aws::credentials::CredentialsFailure;
+use crate::aws::credentials::{CredentialsFailure, Place};
 use crate::aws::failure::{ApiError, AwsMeaning};
 use crate::aws::session::AwsError;
 use crate::aws::token::TokenError;
@@ -175,12 +175,20 @@ fn auth_status(error: &AuthError) -> u8 {
 fn aws_status(error: &AwsError) -> u8 {
     match error {
         AwsError::Credentials(error) => match error {
-            CredentialsFailure::Answered { answer, .. } if answer.meaning.is_transient() => status::UNAVAILABLE,
-            CredentialsFailure::Nameless { .. } => status::UNAVAILABLE,
-            CredentialsFailure::None { .. }
-            | CredentialsFailure::Slow { .. }
-            | CredentialsFailure::Answered { .. }
+            CredentialsFailure::Answered { answer, .. } => {
+                if answer.meaning.is_transient() { status::UNAVAILABLE } else { status::DENIED }
+            }
+            // The instance metadata service has nothing but statuses to refuse with; what comes in AWS's place is no refusal.
+            CredentialsFailure::Odd { place: Place::Instance, status: 400..500, .. }
+            // Where it isn't reached it is not this machine's.
+            | CredentialsFailure::Unreachable { metadata: true, .. }
+            | CredentialsFailure::None { .. }
+            | CredentialsFailure::Process { .. }
             | CredentialsFailure::Broken { .. } => status::DENIED,
+            CredentialsFailure::Odd { .. }
+            | CredentialsFailure::Nameless { .. }
+            | CredentialsFailure::Unreachable { .. }
+            | CredentialsFailure::Slow { .. } => status::UNAVAILABLE,
         },
         AwsError::Api(error) => match error {
             ApiError::Answered(answer) => meaning_status(answer.meaning),

@@ -1,7 +1,9 @@
 //! Why there are no credentials: what the SDK's errors say of it.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
+use aws_config::imds::client::error::{ImdsError, TokenError};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_ecr::error::{ConnectorError, SdkError};
 use aws_sdk_sso::operation::get_role_credentials::GetRoleCredentialsError;
@@ -10,7 +12,7 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use thiserror::Error;
 
-use super::Place;
+use super::{Place, process};
 use crate::aws::failure::{AwsAnswer, answer};
 use crate::aws::http::Nameless;
 use crate::cause::{Cause, find};
@@ -30,23 +32,41 @@ pub enum CredentialsFailure {
         /// Whether the instance metadata service is there, or may be, and doesn't answer.
         metadata_silent: bool,
     },
-    /// The search doesn't come to an end.
-    #[error("no AWS credentials for {region} came in {seconds} s")]
+    /// A place doesn't come to an end.
+    #[error("no AWS credentials for {region} came from the {place}{} in {seconds} s", named(*place, profile.as_ref()))]
     Slow {
         /// The region of the registry.
         region: String,
+        /// The place.
+        place: Place,
+        /// The profile that was named, if one was.
+        profile: Option<String>,
         /// The bound.
         seconds: u64,
     },
     /// AWS refused what was found there.
-    #[error("the AWS credentials for {region} could not be had from the {place}: {answer}")]
+    #[error("the AWS credentials for {region} could not be had from the {place}{}: {answer}", named(*place, profile.as_ref()))]
     Answered {
         /// The region of the registry.
         region: String,
         /// The place.
         place: Place,
+        /// The profile that was named, if one was.
+        profile: Option<String>,
         /// What AWS said.
         answer: Box<AwsAnswer>,
+    },
+    /// What came from there is nothing that AWS would say.
+    #[error("the AWS credentials for {region} could not be had from the {place}{}: {status} was the answer", named(*place, profile.as_ref()))]
+    Odd {
+        /// The region of the registry.
+        region: String,
+        /// The place.
+        place: Place,
+        /// The profile that was named, if one was.
+        profile: Option<String>,
+        /// The HTTP status.
+        status: u16,
     },
     /// The place that should give them can't be reached: its name doesn't resolve.
     #[error("the AWS credentials for {region} could not be had from the {place}: the name {host} does not resolve")]
@@ -58,8 +78,32 @@ pub enum CredentialsFailure {
         /// The name.
         host: String,
     },
+    /// The place that should give them can't be reached.
+    #[error("the AWS credentials for {region} could not be had from the {place}{}: it could not be reached", named(*place, profile.as_ref()))]
+    Unreachable {
+        /// The region of the registry.
+        region: String,
+        /// The place.
+        place: Place,
+        /// The profile that was named, if one was.
+        profile: Option<String>,
+        /// Whether it is the instance metadata service, which a profile names.
+        metadata: bool,
+        /// What the SDK said.
+        source: Cause,
+    },
+    /// A profile's process gives none. What it prints is not shown, since nobody knows what it holds.
+    #[error("the credential_process of the profile {profile:?} gave no AWS credentials for {region}{}", within(*seconds))]
+    Process {
+        /// The region of the registry.
+        region: String,
+        /// The profile that has the process: the one that was asked for, or one below it.
+        profile: String,
+        /// The bound that it was stopped at.
+        seconds: Option<u64>,
+    },
     /// What was found there can't be used.
-    #[error("the AWS credentials for {region} could not be had from the {place}")]
+    #[error("the AWS credentials for {region} could not be had from the {place}{}", named(*place, profile.as_ref()))]
     Broken {
         /// The region of the registry.
         region: String,
@@ -76,6 +120,15 @@ fn of(profile: Option<&String>) -> String {
     profile.map(|profile| format!(" in the profile {profile:?}")).unwrap_or_default()
 }
 
+/// The name of a profile behind its place.
+fn named(place: Place, profile: Option<&String>) -> String {
+    profile.filter(|_| place == Place::Profile).map(|profile| format!(" {profile}")).unwrap_or_default()
+}
+
+fn within(seconds: Option<u64>) -> String {
+    seconds.map(|seconds| format!(" in {seconds} s")).unwrap_or_default()
+}
+
 fn lines(looked: &[(Place, String)]) -> String {
     looked.iter().map(|(place, why)| format!("\n  {place}: {why}")).collect()
 }
@@ -86,30 +139,58 @@ pub(super) fn is_silent(error: &CredentialsError) -> bool {
     connector || find::<tokio::time::error::Elapsed>(error).is_some()
 }
 
-/// What is known of credentials that are there and can't be had.
-pub(super) fn broken(
+/// What is known of a place that has credentials and doesn't give them.
+pub(super) async fn broken(
     region: &str,
     profile: Option<&String>,
     place: Place,
     error: CredentialsError,
 ) -> CredentialsFailure {
     let region = region.to_owned();
-    if let Some(answer) = answered(&region, &error) {
-        return CredentialsFailure::Answered { region, place, answer: Box::new(answer) };
-    }
+    let named = profile.cloned();
     if let Some(nameless) = find::<Nameless>(&error) {
         return CredentialsFailure::Nameless { region, place, host: nameless.host.clone() };
     }
-    CredentialsFailure::Broken { region, profile: profile.cloned(), place, source: Cause::new(error) }
+    match answered(&region, &error) {
+        Some(Ok(answer)) => {
+            return CredentialsFailure::Answered { region, place, profile: named, answer: Box::new(answer) };
+        }
+        Some(Err(Some(status))) => return CredentialsFailure::Odd { region, place, profile: named, status },
+        Some(Err(None)) => {}
+        None if find::<ConnectorError>(&error).is_some() || is_silent(&error) => {}
+        None => {
+            let runs = if place == Place::Profile { process::of(profile).await } else { None };
+            return match runs {
+                Some(profile) => CredentialsFailure::Process { region, profile, seconds: None },
+                None => CredentialsFailure::Broken { region, profile: named, place, source: Cause::new(error) },
+            };
+        }
+    }
+    let metadata = find::<ImdsError>(&error).is_some() || find::<SdkError<TokenError, HttpResponse>>(&error).is_some();
+    CredentialsFailure::Unreachable { region, place, profile: named, metadata, source: Cause::new(error) }
 }
 
-/// AWS's answer within the SDK's error, whichever of its services it was that was asked on the way.
-fn answered(region: &str, error: &(dyn StdError + 'static)) -> Option<AwsAnswer> {
+/// What is known of a place that gave nothing within `bound`.
+pub(super) async fn slow(region: &str, profile: Option<&String>, place: Place, bound: Duration) -> CredentialsFailure {
+    let (region, seconds) = (region.to_owned(), bound.as_secs());
+    let runs = if place == Place::Profile { process::of(profile).await } else { None };
+    match runs {
+        Some(profile) => CredentialsFailure::Process { region, profile, seconds: Some(seconds) },
+        None => CredentialsFailure::Slow { region, place, profile: profile.cloned(), seconds },
+    }
+}
+
+/// The answer within the SDK's error, whichever service it was that was asked on the way. As [`answer`] gives it: an HTTP
+/// status for what is not AWS's, or nothing where nothing came.
+fn answered(region: &str, error: &(dyn StdError + 'static)) -> Option<Result<AwsAnswer, Option<u16>>> {
+    if let Some(ImdsError::ErrorResponse(context)) = find::<ImdsError>(error) {
+        return Some(Err(Some(context.response().status().as_u16())));
+    }
     let role = find::<SdkError<AssumeRoleError, HttpResponse>>(error);
-    let role = role.and_then(|error| answer("sts:AssumeRole", region, error).ok());
+    let role = role.map(|error| answer("sts:AssumeRole", region, error));
     let web = || find::<SdkError<AssumeRoleWithWebIdentityError, HttpResponse>>(error);
-    let web = || web().and_then(|error| answer("sts:AssumeRoleWithWebIdentity", region, error).ok());
+    let web = || web().map(|error| answer("sts:AssumeRoleWithWebIdentity", region, error));
     let sso = || find::<SdkError<GetRoleCredentialsError, HttpResponse>>(error);
-    let sso = || sso().and_then(|error| answer("sso:GetRoleCredentials", region, error).ok());
+    let sso = || sso().map(|error| answer("sso:GetRoleCredentials", region, error));
     role.or_else(web).or_else(sso)
 }

@@ -4,6 +4,7 @@
 //! it can be said where credentials were found, or what was looked at in vain.
 
 mod failure;
+mod process;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,16 +13,17 @@ use aws_config::SdkConfig;
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds;
-use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::profile::{self, ProfileFileCredentialsProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_credential_types::credential_feature::AwsCredentialFeature as Feature;
-use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{self, error::CredentialsError};
 use aws_sdk_ecr::config::{Credentials, ProvideCredentials};
 
 pub use failure::CredentialsFailure;
-use failure::{broken, is_silent};
+use failure::{broken, is_silent, slow};
+use tokio::time::{Instant, timeout_at};
 
 use crate::cause::Cause;
 
@@ -83,18 +85,16 @@ impl Found {
     pub fn origin(&self) -> String {
         let features = self.credentials.get_property::<Vec<Feature>>();
         let has = |feature| features.is_some_and(|features| features.contains(&feature));
-        let within = if has(Feature::CredentialsProfileSso) || has(Feature::CredentialsSso) {
+        let place = self.below.unwrap_or(self.place);
+        let within = if has(Feature::CredentialsSso) {
             " (SSO)"
-        } else if has(Feature::CredentialsProfileProcess) {
+        } else if has(Feature::CredentialsProcess) {
             " (credential_process)"
-        } else if has(Feature::CredentialsProfileStsWebIdToken) {
+        } else if place == Place::Profile && has(Feature::CredentialsProfileStsWebIdToken) {
             " (web identity)"
-        } else if has(Feature::CredentialsProfileSourceProfile) || has(Feature::CredentialsProfileNamedProvider) {
-            " (role)"
         } else {
             ""
         };
-        let place = self.below.unwrap_or(self.place);
         let named = self.profile.as_ref().filter(|_| place == Place::Profile);
         let named = named.map(|profile| format!(" {profile}")).unwrap_or_default();
         match self.below {
@@ -115,7 +115,8 @@ impl Found {
 const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 const METADATA_ATTEMPTS: u32 = 2;
 
-/// Looks for credentials. `sdk` is the configuration without any, `places` what the SDK's places need.
+/// Looks for credentials, for as long as `bound`. `sdk` is the configuration without any, `places` what the SDK's places
+/// need.
 ///
 /// An explicit `profile` outranks keys in the environment, as for the aws CLI.
 pub(super) async fn find_credentials(
@@ -124,54 +125,40 @@ pub(super) async fn find_credentials(
     region: &str,
     profile: Option<&String>,
     role: Option<&Role>,
+    bound: Duration,
 ) -> Result<Found, CredentialsFailure> {
-    let found = search(places, region, profile).await?;
+    let end = Instant::now() + bound;
+    let found = search(places, region, profile, end, bound).await?;
     let Some(role) = role else { return Ok(found) };
     let mut builder = AssumeRoleProvider::builder(&role.arn).configure(sdk).session_name(&role.session_name);
     if let Some(external_id) = &role.external_id {
         builder = builder.external_id(external_id);
     }
     let provider = builder.build_from_provider(found.credentials.clone()).await;
-    match provider.provide_credentials().await {
-        Ok(credentials) => {
+    match timeout_at(end, provider.provide_credentials()).await {
+        Ok(Ok(credentials)) => {
             Ok(Found { credentials, place: Place::Role, profile: found.profile, below: Some(found.place) })
         }
-        Err(error) => Err(broken(region, profile, Place::Role, error)),
+        Ok(Err(error)) => Err(broken(region, profile, Place::Role, error).await),
+        Err(_) => Err(slow(region, profile, Place::Role, bound).await),
     }
 }
 
-async fn search(config: &ProviderConfig, region: &str, profile: Option<&String>) -> Result<Found, CredentialsFailure> {
+async fn search(
+    config: &ProviderConfig,
+    region: &str,
+    profile: Option<&String>,
+    end: Instant,
+    bound: Duration,
+) -> Result<Found, CredentialsFailure> {
     let mut looked = Vec::new();
     let mut metadata_silent = false;
-    let named = |builder: aws_config::profile::credentials::Builder| match profile {
-        Some(profile) => builder.profile_name(profile),
-        None => builder,
-    };
     let all = [Place::Environment, Place::Profile, Place::WebIdentity, Place::Container, Place::Instance];
     let only = [Place::Profile];
     let places = if profile.is_some() { &only[..] } else { &all[..] };
     for place in places {
-        let answer = match place {
-            Place::Environment => EnvironmentVariableCredentialsProvider::new().provide_credentials().await,
-            Place::Profile | Place::Role => {
-                let builder = named(ProfileFileCredentialsProvider::builder().configure(config));
-                builder.build().provide_credentials().await
-            }
-            Place::WebIdentity => {
-                let builder = WebIdentityTokenCredentialsProvider::builder().configure(config);
-                builder.build().provide_credentials().await
-            }
-            Place::Container => EcsCredentialsProvider::builder().configure(config).build().provide_credentials().await,
-            Place::Instance => {
-                let client = imds::Client::builder()
-                    .configure(config)
-                    .connect_timeout(METADATA_TIMEOUT)
-                    .read_timeout(METADATA_TIMEOUT)
-                    .max_attempts(METADATA_ATTEMPTS)
-                    .build();
-                let builder = imds::credentials::ImdsCredentialsProvider::builder().configure(config);
-                builder.imds_client(client).build().provide_credentials().await
-            }
+        let Ok(answer) = timeout_at(end, ask(*place, config, profile)).await else {
+            return Err(slow(region, profile, *place, bound).await);
         };
         match answer {
             Ok(credentials) => {
@@ -184,8 +171,35 @@ async fn search(config: &ProviderConfig, region: &str, profile: Option<&String>)
             Err(error @ CredentialsError::CredentialsNotLoaded(_)) => {
                 looked.push((*place, Cause::new(error).to_string()));
             }
-            Err(error) => return Err(broken(region, profile, *place, error)),
+            Err(error) => return Err(broken(region, profile, *place, error).await),
         }
     }
     Err(CredentialsFailure::None { region: region.to_owned(), profile: profile.cloned(), looked, metadata_silent })
+}
+
+/// Asks one place.
+async fn ask(place: Place, config: &ProviderConfig, profile: Option<&String>) -> provider::Result {
+    match place {
+        Place::Environment => EnvironmentVariableCredentialsProvider::new().provide_credentials().await,
+        Place::Profile | Place::Role => {
+            let builder = ProfileFileCredentialsProvider::builder().configure(config);
+            let builder = profile.into_iter().fold(builder, profile::credentials::Builder::profile_name);
+            builder.build().provide_credentials().await
+        }
+        Place::WebIdentity => {
+            let builder = WebIdentityTokenCredentialsProvider::builder().configure(config);
+            builder.build().provide_credentials().await
+        }
+        Place::Container => EcsCredentialsProvider::builder().configure(config).build().provide_credentials().await,
+        Place::Instance => {
+            let client = imds::Client::builder()
+                .configure(config)
+                .connect_timeout(METADATA_TIMEOUT)
+                .read_timeout(METADATA_TIMEOUT)
+                .max_attempts(METADATA_ATTEMPTS)
+                .build();
+            let builder = imds::credentials::ImdsCredentialsProvider::builder().configure(config);
+            builder.imds_client(client).build().provide_credentials().await
+        }
+    }
 }

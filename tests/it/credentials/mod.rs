@@ -1,13 +1,19 @@
 //! Where credentials come from, what happens without them, and that nobody ever sees them.
 
+mod container;
 mod environment;
+mod instance;
 mod order;
+mod process;
 mod profile;
 mod renewal;
 mod rights;
+mod role;
 mod secrets;
 mod several;
+mod sso;
 mod token;
+mod web_identity;
 
 use std::fs;
 use std::path::Path;

@@ -1,10 +1,9 @@
 //! The shared config and credentials files.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use local_ecr::{Role, Source};
 
-use super::{key_file, put, without_key};
-use crate::support::{ecr, reference};
+use super::{KEY, METADATA_OFF, ROLE, SECRET, arrives, asking, fails, key_file, put, without_key};
+use crate::support::{builder, ecr, reference, start};
 
 #[test]
 fn a_profile_is_read_from_the_shared_files() {
@@ -33,15 +32,74 @@ fn a_profile_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_process_of_the_profile_gives_credentials() {
-    let ecr = ecr();
-    let (layout, push) = without_key(&ecr);
-    let json = serde_json::json!({
-        "Version": 1, "AccessKeyId": ecr.access_key_id(), "SecretAccessKey": ecr.secret_access_key(),
-    });
-    let script = push.home().join("give");
-    fs::write(&script, format!("#!/bin/sh\necho '{json}'\n")).unwrap();
-    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
-    put(&push, ".aws/config", &format!("[profile p]\ncredential_process = {}\n", script.display()));
-    push.args(["--profile", "p"]).run().exits(0).prints(&[&reference(&ecr, "app", &layout.root())]);
+fn a_profile_assumes_its_role() {
+    let ecr = start(builder().role(Role::new(ROLE).external_id("id-1")));
+    let (layout, push) = asking(&ecr);
+    put(&push, ".aws/credentials", &key_file(&ecr, "base"));
+    let more = "source_profile = base\nexternal_id = id-1\nrole_session_name = build-7\n";
+    put(&push, ".aws/config", &format!("[profile p]\nrole_arn = {ROLE}\n{more}"));
+    let ran = arrives(&ecr, &layout, &push.args(["--profile=p"]), Some(Source::AssumedRole));
+    ran.says(["origin=\"profile p\""]);
+    let [entry] = &ecr.identity_requests()[..] else { panic!("{:?}", ecr.identity_requests()) };
+    let signed = entry.signed.as_ref().unwrap();
+    assert_eq!((&*signed.access_key_id, &*signed.region), (ecr.access_key_id(), ecr.region()));
+    assert_eq!((&*entry.parameters["ExternalId"], &*entry.parameters["RoleSessionName"]), ("id-1", "build-7"));
+}
+
+#[test]
+fn a_profile_assumes_its_role_with_what_it_names_as_source() {
+    let check = |name: &str, source: Option<Source>| {
+        let ecr = start(builder().role(Role::new(ROLE)).instance_role("node"));
+        let (layout, push) = asking(&ecr);
+        put(&push, ".aws/config", &format!("[profile p]\nrole_arn = {ROLE}\ncredential_source = {name}\n"));
+        let push = push.env(KEY, ecr.access_key_id()).env(SECRET, ecr.secret_access_key()).without(METADATA_OFF);
+        let push = push.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", ecr.container_url());
+        arrives(&ecr, &layout, &push.args(["--profile=p"]), Some(Source::AssumedRole));
+        let requests = ecr.identity_requests();
+        let by = &requests.last().unwrap().signed.as_ref().unwrap().access_key_id;
+        let issued = ecr.issued_credentials();
+        let found = issued.iter().find(|credentials| credentials.access_key_id == *by);
+        assert_eq!(found.map(|credentials| credentials.source), source, "{name}");
+    };
+    check("Environment", None);
+    check("EcsContainer", Some(Source::Container));
+    check("Ec2InstanceMetadata", Some(Source::Instance));
+}
+
+#[test]
+fn a_role_that_the_profile_does_not_get_is_said() {
+    let ecr = start(builder());
+    let (_layout, push) = asking(&ecr);
+    put(&push, ".aws/credentials", &key_file(&ecr, "base"));
+    put(&push, ".aws/config", &format!("[profile p]\nrole_arn = {ROLE}\nsource_profile = base\n"));
+    let ran = fails(&ecr, &push.args(["--profile=p"]), 4);
+    ran.says(["AccessDenied", "sts:AssumeRole", ROLE, "trust policy", "external_id"])
+        .says_nothing_of(["--external-id"]);
+}
+
+#[test]
+fn a_profile_that_is_wrong_is_said() {
+    let check = |config: &str, words: &[&str]| {
+        let ecr = start(builder());
+        let (_layout, push) = asking(&ecr);
+        put(&push, ".aws/config", config);
+        fails(&ecr, &push.args(["--profile=p"]), 4).says(words.iter().copied()).says(["profile p"]);
+    };
+    check("[profile p]\nrole_arn = arn:aws:iam::123456789012:role/x\n", &["source_profile"]);
+    check("[profile p]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = q\n", &["q"]);
+    check("[profile p]\nrole_arn = arn:aws:iam::123456789012:role/x\ncredential_source = Moon\n", &["Moon"]);
+    check("[profile p\n", &["config"]);
+}
+
+#[test]
+fn a_profile_may_say_where_apis_are() {
+    let ecr = start(builder().role(Role::new(ROLE)));
+    let (layout, push) = asking(&ecr);
+    put(&push, ".aws/credentials", &key_file(&ecr, "base"));
+    let (api, sts) = (ecr.api_url(), ecr.identity_url());
+    let services = format!("[services here]\necr =\n  endpoint_url = {api}\nsts =\n  endpoint_url = {sts}\n");
+    let profile = format!("[profile p]\nrole_arn = {ROLE}\nsource_profile = base\nservices = here\n");
+    put(&push, ".aws/config", &format!("{services}{profile}"));
+    let push = push.without("AWS_ENDPOINT_URL_ECR").without("AWS_ENDPOINT_URL_STS").args(["--profile=p"]);
+    arrives(&ecr, &layout, &push, Some(Source::AssumedRole));
 }
