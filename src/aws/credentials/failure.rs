@@ -12,7 +12,8 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use thiserror::Error;
 
-use super::{Place, process};
+use super::Place;
+use super::selected::selected;
 use crate::aws::failure::{AwsAnswer, answer};
 use crate::aws::http::Nameless;
 use crate::cause::{Cause, find};
@@ -39,7 +40,7 @@ pub enum CredentialsFailure {
         region: String,
         /// The place.
         place: Place,
-        /// The profile that was named, if one was.
+        /// The profile, where that is the place.
         profile: Option<String>,
         /// The bound.
         seconds: u64,
@@ -51,7 +52,7 @@ pub enum CredentialsFailure {
         region: String,
         /// The place.
         place: Place,
-        /// The profile that was named, if one was.
+        /// The profile, where that is the place.
         profile: Option<String>,
         /// What AWS said.
         answer: Box<AwsAnswer>,
@@ -63,7 +64,7 @@ pub enum CredentialsFailure {
         region: String,
         /// The place.
         place: Place,
-        /// The profile that was named, if one was.
+        /// The profile, where that is the place.
         profile: Option<String>,
         /// The HTTP status.
         status: u16,
@@ -85,7 +86,7 @@ pub enum CredentialsFailure {
         region: String,
         /// The place.
         place: Place,
-        /// The profile that was named, if one was.
+        /// The profile, where that is the place.
         profile: Option<String>,
         /// Whether it is the instance metadata service, which a profile names.
         metadata: bool,
@@ -107,7 +108,7 @@ pub enum CredentialsFailure {
     Broken {
         /// The region of the registry.
         region: String,
-        /// The profile that was named, if one was.
+        /// The profile, where that is the place.
         profile: Option<String>,
         /// The place.
         place: Place,
@@ -147,7 +148,8 @@ pub(super) async fn broken(
     error: CredentialsError,
 ) -> CredentialsFailure {
     let region = region.to_owned();
-    let named = profile.cloned();
+    let selected = if place == Place::Profile { selected(profile).await } else { None };
+    let (named, process) = selected.map_or((profile.cloned(), None), |found| (Some(found.name), found.process));
     if let Some(nameless) = find::<Nameless>(&error) {
         return CredentialsFailure::Nameless { region, place, host: nameless.host.clone() };
     }
@@ -159,8 +161,7 @@ pub(super) async fn broken(
         Some(Err(None)) => {}
         None if find::<ConnectorError>(&error).is_some() || is_silent(&error) => {}
         None => {
-            let runs = if place == Place::Profile { process::of(profile).await } else { None };
-            return match runs {
+            return match process {
                 Some(profile) => CredentialsFailure::Process { region, profile, seconds: None },
                 None => CredentialsFailure::Broken { region, profile: named, place, source: Cause::new(error) },
             };
@@ -173,10 +174,11 @@ pub(super) async fn broken(
 /// What is known of a place that gave nothing within `bound`.
 pub(super) async fn slow(region: &str, profile: Option<&String>, place: Place, bound: Duration) -> CredentialsFailure {
     let (region, seconds) = (region.to_owned(), bound.as_secs());
-    let runs = if place == Place::Profile { process::of(profile).await } else { None };
-    match runs {
+    let selected = if place == Place::Profile { selected(profile).await } else { None };
+    let (named, process) = selected.map_or((profile.cloned(), None), |found| (Some(found.name), found.process));
+    match process {
         Some(profile) => CredentialsFailure::Process { region, profile, seconds: Some(seconds) },
-        None => CredentialsFailure::Slow { region, place, profile: profile.cloned(), seconds },
+        None => CredentialsFailure::Slow { region, place, profile: named, seconds },
     }
 }
 

@@ -4,7 +4,7 @@
 //! it can be said where credentials were found, or what was looked at in vain.
 
 mod failure;
-mod process;
+mod selected;
 
 use std::fmt;
 use std::time::Duration;

@@ -27,7 +27,7 @@ fn with_session(ecr: &LocalEcr, cached: &Value) -> (Layout, Push) {
     let session = format!("[sso-session company]\nsso_start_url = {START}\nsso_region = eu-west-1\n");
     put(&push, ".aws/config", &format!("{session}[profile p]\nsso_session = company\n{ROLE}"));
     put(&push, SESSION_FILE, &cached.to_string());
-    (layout, push.args(["--profile=p"]))
+    (layout, push.env("AWS_PROFILE", "p"))
 }
 
 fn cached(token: &str, end: &str) -> Value {
@@ -52,7 +52,7 @@ const ASKED: &str = "GET /federation/credentials?role_name=Push&account_id=12345
 fn a_session_gives_its_role() {
     let ecr = start(center());
     let (layout, push) = with_session(&ecr, &cached(TOKEN, FUTURE));
-    let ran = arrives(&ecr, &layout, &push, Some(Source::Sso));
+    let ran = arrives(&ecr, &layout, &push.args(["--profile=p"]), Some(Source::Sso));
     ran.says(["origin=\"profile p (SSO)\""]);
     assert_eq!(asked(&ecr), [format!("{ASKED} 200")]);
 }
@@ -109,7 +109,8 @@ fn a_session_that_never_was_asks_for_a_login() {
 fn a_role_that_the_user_does_not_have_is_said() {
     let ecr = start(builder().sso_token(TOKEN).sso_role("123456789012", "Other"));
     let (_layout, push) = with_session(&ecr, &cached(TOKEN, FUTURE));
-    fails(&ecr, &push, 4).says(["ForbiddenException", "this user has no such role in that account"]);
+    fails(&ecr, &push.args(["--profile=p"]), 4)
+        .says(["ForbiddenException", "this user has no such role in that account"]);
 }
 
 #[test]
