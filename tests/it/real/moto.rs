@@ -2,7 +2,7 @@
 
 use super::{Pulled, blobs};
 use crate::support::layout::Layout;
-use crate::support::servers::{DockerRegistry, Front, Guard, Login, Moto, Tool, left_out};
+use crate::support::servers::{Asked, DockerRegistry, Front, Guard, Login, Moto, Tool, left_out};
 use crate::support::{Push, Ran};
 
 const HOST: &str = "123456789012.dkr.ecr.ap-northeast-2.amazonaws.com";
@@ -22,14 +22,16 @@ impl Api {
 
     /// Pushes to [`HOST`] with nothing given but credentials and where the two servers are.
     fn push(&self, layout: &Layout, registry: &DockerRegistry, reference: &str, args: &[&str]) -> Ran {
+        self.pushing(layout, registry, reference).args(args).run()
+    }
+
+    fn pushing(&self, layout: &Layout, registry: &DockerRegistry, reference: &str) -> Push {
         Push::of(layout.path())
             .to_reference(format!("{HOST}/{reference}"))
             .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
             .env("AWS_SECRET_ACCESS_KEY", "secret")
             .env("AWS_ENDPOINT_URL_ECR", format!("http://{}", self.front.address()))
             .args([format!("--registry-endpoint=http://{}", registry.address())])
-            .args(args)
-            .run()
     }
 }
 
@@ -81,4 +83,33 @@ fn token_that_the_registry_does_not_take() {
     assert!((2..=3).contains(&api.front.asked().len()), "{}", api.front.asked().len());
     assert!(registry.requests().len() <= 3, "{:?}", registry.requests());
     assert!(layout.path().exists());
+}
+
+#[test]
+fn a_role_of_moto_s_gets_moto_s_token() {
+    if left_out(&[Tool::Moto, Tool::DockerRegistry, Tool::Skopeo]) {
+        return;
+    }
+    let (api, registry) = (Api::start(), DockerRegistry::start(Guard::Basic(Login::ECR)));
+    let layout = Layout::fixture("good/one-manifest");
+    let (made, digest) = (blobs(layout.path()), layout.root());
+    let role = "arn:aws:iam::123456789012:role/push";
+    let push = api.pushing(&layout, &registry, "team/app:v1");
+    let push = push.env("AWS_ENDPOINT_URL_STS", format!("http://{}", api.front.address()));
+    let ran = push.args(["-vv", "--role-arn", role, "--external-id=id-1", "--role-session-name=build-7"]).run();
+    ran.exits(0).prints(&[&format!("{HOST}/team/app@{digest}")]).says_nothing_of([Login::ECR.password]);
+    let pulled = Pulled::layout(&registry, "team/app:v1", Login::ECR);
+    assert_eq!((pulled.digest(), blobs(&pulled.path)), (digest, made));
+
+    let [sts, ecr] = &api.front.asked()[..] else { panic!("the APIs were asked {} times", api.front.asked().len()) };
+    let signer = |asked: &Asked| asked.authorization().expect("it is signed").to_owned();
+    let (first, second) = (signer(sts), signer(ecr));
+    assert!(first.contains("Credential=AKIAEXAMPLE/") && first.contains("/ap-northeast-2/sts/"), "{first}");
+    let form = String::from_utf8_lossy(&sts.body).into_owned();
+    for part in ["Action=AssumeRole&", "RoleSessionName=build-7", "ExternalId=id-1", "role%2Fpush"] {
+        assert!(form.contains(part), "{part} isn't in {form}");
+    }
+    // What STS gave signs for ECR, with its session token.
+    assert!(second.contains("Credential=ASIA") && second.contains("/ap-northeast-2/ecr/"), "{second}");
+    assert!(ecr.header("x-amz-security-token").is_some_and(|token| !token.is_empty()));
 }
