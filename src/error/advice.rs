@@ -1,5 +1,7 @@
 //! What to do next about what AWS and ECR answer: the table of causes, one line of advice each.
 
+use std::time::Duration;
+
 use crate::aws::credentials::{CredentialsFailure, Place};
 use crate::aws::denial::{Denial, Policy};
 use crate::aws::failure::{ApiError, AwsAnswer, AwsMeaning};
@@ -7,6 +9,7 @@ use crate::aws::host::EcrRegistry;
 use crate::aws::region;
 use crate::aws::session::AwsError;
 use crate::aws::token::TokenError;
+use crate::clock::TOLERANCE;
 use crate::registry::failure::{Answer, Meaning};
 
 /// About a token that couldn't be had.
@@ -128,10 +131,10 @@ fn aws_answer(answer: &AwsAnswer, place: Option<(Place, Option<&str>)>) -> Strin
         AwsMeaning::Signature => format!(
             "look at the secret key and the session token, and at the spelling of the region {region} in the host"
         ),
-        AwsMeaning::ClockSkew if answer.skew.as_secs() > 0 => {
-            format!("this machine's clock is {} s off: set it (AWS allows for 300 s)", answer.skew.as_secs())
+        AwsMeaning::ClockSkew if answer.skew >= TOLERANCE => {
+            format!("this machine's clock is {} off: set it (AWS allows for 5 min)", roughly(answer.skew))
         }
-        AwsMeaning::ClockSkew => "set this machine's clock: AWS allows for 300 s".to_owned(),
+        AwsMeaning::ClockSkew => "set this machine's clock: AWS allows for 5 min".to_owned(),
         AwsMeaning::RegionDisabled => format!(
             "{region} is not enabled for the account (or STS is not in it): enable it in the account's settings, or push to \
              another region"
@@ -149,6 +152,15 @@ fn aws_answer(answer: &AwsAnswer, place: Option<(Place, Option<&str>)>) -> Strin
         AwsMeaning::NotScanned | AwsMeaning::Unsupported => "leave --wait-for-scan out for this image".to_owned(),
         AwsMeaning::Invalid => "AWS doesn't take a value that it was given: its words say which".to_owned(),
         AwsMeaning::Refused => format!("AWS's words say why; {action} is what was asked"),
+    }
+}
+
+/// A time in its largest unit: nobody needs to know by how many seconds a clock is wrong.
+fn roughly(time: Duration) -> String {
+    match time.as_secs() / 60 {
+        minutes if minutes < 120 => format!("{minutes} min"),
+        minutes if minutes < 48 * 60 => format!("{} h", minutes / 60),
+        minutes => format!("{} days", minutes / (24 * 60)),
     }
 }
 
