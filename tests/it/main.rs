@@ -9,6 +9,7 @@ mod cli;
 mod credentials;
 mod distance;
 mod faults;
+mod golden;
 mod hosts;
 mod layouts;
 mod neighbours;

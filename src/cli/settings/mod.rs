@@ -298,3 +298,39 @@ fn utf8() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(text);
     locale.is_some_and(|text| text.to_ascii_lowercase().replace('-', "").contains("utf8"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The names of the variants. One that is added to the enum and not to the list doesn't compile.
+    macro_rules! names {
+        ($($variant:ident),* $(,)?) => {{
+            let _exhaustive = |error: &SettingsError| match error { $(SettingsError::$variant { .. } => {})* };
+            [$(concat!("SettingsError::", stringify!($variant))),*]
+        }};
+    }
+
+    #[test]
+    fn every_error_has_a_golden_case() {
+        let all = names! {
+            Source, Command, SourceText, Reference, Url, OneEndpoint, StrayHost, LookAlike, Region, NoAlias, RoleArn,
+            NoRole, NoCreation, NotOnPublic, RepositoryTag, NoScan, DigestFile,
+        };
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cli/command-line");
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let cases: String = files
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect();
+        // What isn't UTF-8 can't be written into a case.
+        let missing: Vec<_> = all
+            .into_iter()
+            .filter(|name| *name != "SettingsError::SourceText" && !cases.contains(&format!("{name:?}")))
+            .collect();
+        assert!(missing.is_empty(), "these have no case in testdata/cli/command-line: {missing:?}");
+    }
+}

@@ -65,6 +65,15 @@ impl Layout {
         layout
     }
 
+    /// A layout with one image whose one layer has so many bytes, all of them holes in the file. Its digest is nobody's.
+    pub(crate) fn of_holes(size: u64) -> Self {
+        let layout = Self::empty();
+        let digest = format!("sha256:{}", "0".repeat(64));
+        fs::File::create(layout.blob(&digest)).and_then(|file| file.set_len(size)).expect("the layout is ours");
+        layout.list(&layout.image(&[json!({"mediaType": LAYER, "digest": digest, "size": size})]), None);
+        layout
+    }
+
     /// The layout's folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
