@@ -31,8 +31,10 @@ pub(super) fn role(role: Role) -> String {
 
 /// The lines for an error: what failed, and what to do next.
 pub(super) fn error(subject: Option<&str>, error: &Error) -> Vec<String> {
-    let subject = subject.map(|subject| format!("{subject}: ")).unwrap_or_default();
-    let mut lines = vec![format!("error: {subject}{}", chain(error))];
+    let text = chain(error);
+    // Many errors name their destination themselves.
+    let subject = subject.filter(|subject| !text.contains(subject)).map(|subject| format!("{subject}: "));
+    let mut lines = vec![format!("error: {}{text}", subject.unwrap_or_default())];
     lines.extend(error.hint().map(|hint| format!("  next: {hint}")));
     lines
 }
