@@ -68,31 +68,52 @@ pub fn meaning(status: u16, code: Option<&OciErrorCode>, message: &str) -> Meani
         (_, Some(Code::Denied)) if message.contains("authorization token has expired") => Meaning::TokenExpired,
         (429, _) | (_, Some(Code::Toomanyrequests)) => Meaning::RateLimited,
         (401, _) => Meaning::Unauthenticated,
-        // These three have no code of their own among the specification's: AWS's words are what there is.
-        (400..500, _) if mentions(message, &["KmsException", "KMS key", "AWS KMS"]) => Meaning::Kms,
-        (400..500, _) if mentions(message, &["ImageArchived", "image is archived", "has been archived"]) => {
-            Meaning::ImageArchived
-        }
-        (400..500, _) if mentions(message, &["LimitExceeded", "limit exceeded", "limit of", "Limit on number"]) => {
-            Meaning::Quota
-        }
+        // Whoever has a code of his own is asked for it first: texts quote names, and names may be called anything.
+        (_, Some(Code::NameUnknown)) => Meaning::RepositoryMissing,
+        (_, Some(Code::TagInvalid)) if message.contains("immutable") => Meaning::TagImmutable,
+        (400..500, _) if message.contains("is not authorized to perform: ") => Meaning::Denied,
+        // These have no code of their own among the specification's: the registries' words are what there is.
+        (400..500, _) if mentions(message, &RATE) => Meaning::RateLimited,
+        (400..500, _) if mentions(message, &KMS) => Meaning::Kms,
+        (400..500, _) if mentions(message, &ARCHIVED) => Meaning::ImageArchived,
+        (400..500, _) if mentions(message, &QUOTA) => Meaning::Quota,
         (403, _) | (_, Some(Code::Denied)) => Meaning::Denied,
         (501 | 505, _) => Meaning::Refused,
         (408 | 425 | 500.., _) => Meaning::Unavailable,
-        (_, Some(Code::NameUnknown)) => Meaning::RepositoryMissing,
-        (_, Some(Code::TagInvalid)) if message.contains("immutable") => Meaning::TagImmutable,
+        // Proxies say so as well, and they know no codes.
+        (413, _) => Meaning::TooLarge,
         (_, Some(Code::BlobUploadUnknown)) | (416, _) => Meaning::SessionLost,
         (_, Some(Code::BlobUploadInvalid | Code::SizeInvalid)) => Meaning::UploadRefused,
         (_, Some(Code::DigestInvalid)) => Meaning::DigestRefused,
         (_, Some(Code::ManifestBlobUnknown | Code::BlobUnknown)) => Meaning::ReferenceMissing,
-        (413, _) => Meaning::TooLarge,
         (404, _) => Meaning::NotFound,
         _ => Meaning::Refused,
     }
 }
 
+/// A quota for a time, which is no quota on things.
+const RATE: [&str; 3] = ["Rate exceeded", "ThrottlingException", "TooManyRequestsException"];
+
+/// ECR's exception, KMS's own, and KMS's words about a key, the older ones among them.
+const KMS: [&str; 5] = ["KmsException", "KMSInvalidStateException", "KMS key", "AWS KMS", "customer master key"];
+
+/// ECR's exception, and what a sentence about it may say; nothing was seen yet.
+const ARCHIVED: [&str; 3] = ["ImageArchivedException", "image is archived", "has been archived"];
+
+/// ECR's exception and its words on layers, images and tags (semaphoreci/docs#404, namespacelabs/foundation#649); Quay's and
+/// Harbor's on space.
+const QUOTA: [&str; 6] = [
+    "LimitExceededException",
+    "Limit on number of",
+    "maximum allowed number of",
+    "service limit",
+    "uota has been exceeded",
+    "exceed the configured upper limit",
+];
+
+/// Whether a message has any of these words, as they are spelled.
 fn mentions(message: &str, any: &[&str]) -> bool {
-    any.iter().any(|words| message.to_ascii_lowercase().contains(&words.to_ascii_lowercase()))
+    any.iter().any(|words| message.contains(words))
 }
 
 /// A registry's answer that isn't success.
@@ -148,11 +169,16 @@ impl Answer {
             Ok(serde_json::Value::String(text)) => Some(text),
             _ => None,
         });
+        let meaning = match meaning(status, code.as_ref(), &message) {
+            // A manifest is no upload: ECR has one code for a session and for a layer that it doesn't know.
+            Meaning::SessionLost if url.contains("/manifests/") => Meaning::ReferenceMissing,
+            meaning => meaning,
+        };
         Self {
             method,
             url,
             status,
-            meaning: meaning(status, code.as_ref(), &message),
+            meaning,
             code: spelled,
             message,
             request_id: headers("x-amzn-requestid").or_else(|| headers("x-request-id")),
@@ -400,12 +426,42 @@ mod tests {
         check(400, "UNKNOWN", "KmsException: the KMS key is disabled", Meaning::Kms);
         check(403, "DENIED", "The ciphertext refers to a KMS key that does not exist", Meaning::Kms);
         check(400, "UNKNOWN", "The image with digest sha256:… has been archived", Meaning::ImageArchived);
+        check(400, "UNKNOWN", "KMSInvalidStateException: arn:… is pending deletion", Meaning::Kms);
+        check(403, "DENIED", "The ciphertext refers to a customer master key that does not exist", Meaning::Kms);
+        check(403, "DENIED", "… is not authorized to perform: kms:Decrypt … AWS KMS", Meaning::Denied);
+        check(403, "DENIED", "… already has the maximum allowed number of images which is '10000'", Meaning::Quota);
+        check(403, "DENIED", "… exceeds the maximum allowed number of tags per image which is '1000", Meaning::Quota);
+        check(412, "UNKNOWN", "… will exceed the configured upper limit of 2.0 GiB", Meaning::Quota);
+        check(403, "DENIED", "Quota has been exceeded on namespace", Meaning::Quota);
+        check(413, "SIZE_INVALID", "", Meaning::TooLarge);
         check(429, "TOOMANYREQUESTS", "Rate exceeded", Meaning::RateLimited);
+        check(400, "UNKNOWN", "ThrottlingException: Rate exceeded", Meaning::RateLimited);
+        check(400, "UNKNOWN", "LimitExceededException: Rate exceeded", Meaning::RateLimited);
+        // Words that mean something else, and names that somebody chose.
+        check(400, "TAG_INVALID", "a tag has a limit of 128 characters", Meaning::Refused);
+        check(400, "UNSUPPORTED", "the limit exceeded no one's patience", Meaning::Refused);
+        check(
+            404,
+            "NAME_UNKNOWN",
+            "The repository with name 'kmsexception/limitexceeded' …",
+            Meaning::RepositoryMissing,
+        );
+        check(400, "TAG_INVALID", "The image tag 'KmsException' … the tag is immutable.", Meaning::TagImmutable);
+        check(503, "UNKNOWN", "KmsException: try later", Meaning::Unavailable);
         check(500, "", "", Meaning::Unavailable);
         check(501, "", "", Meaning::Refused);
         check(503, "UNKNOWN", "", Meaning::Unavailable);
         check(408, "", "", Meaning::Unavailable);
         check(418, "", "", Meaning::Refused);
+    }
+
+    #[test]
+    fn a_layer_that_a_manifest_names_is_no_session() {
+        let body = r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#;
+        let asked = Asked { host: Host::parse("h.example").unwrap(), ecr: false, shown: None };
+        let url = "https://h.example/v2/app/manifests/v1".to_owned();
+        let answer = Answer::read(asked, "PUT", url, 404, body.as_bytes(), |_| None);
+        assert_eq!(answer.meaning, Meaning::ReferenceMissing);
     }
 
     #[test]
