@@ -87,11 +87,12 @@ impl Denial {
         let forbidden = format!("{action} on {resource} is forbidden");
         match (self.policy, self.explicit) {
             (Policy::ServiceControl, _) => format!(
-                "{forbidden} by a service control policy of the organization: no policy of the account helps, its \
-                 administrators have to change it"
+                "{forbidden} by a service control policy: nobody in the account can allow it, the organization's \
+                 administrators can"
             ),
             (Policy::ResourceControl, _) => format!(
-                "{forbidden} by a resource control policy of the organization: its administrators have to change it"
+                "{forbidden} by a resource control policy: nobody in the account can allow it, the organization's \
+                 administrators can"
             ),
             (Policy::VpcEndpoint, true) => {
                 format!("{forbidden} by the policy of the VPC endpoint: take the deny out of it")
@@ -99,20 +100,38 @@ impl Denial {
             (Policy::VpcEndpoint, false) => {
                 format!("the policy of the VPC endpoint has to allow {action} on {resource}")
             }
-            (Policy::Boundary, _) => {
+            (Policy::Boundary, true) => {
+                format!("{forbidden} by the permissions boundary of {who}: take the deny out of it")
+            }
+            (Policy::Boundary, false) => {
                 format!("the permissions boundary of {who} has to allow {action} on {resource}")
             }
-            (Policy::Session, _) => {
+            (Policy::Session, true) => {
+                format!("{forbidden} by the policy that the session of {who} was made with: take the deny out of it")
+            }
+            (Policy::Session, false) => {
                 format!("the policy that the session of {who} was made with has to allow {action} on {resource}")
             }
-            (Policy::Resource, true) => format!("{forbidden} by the repository's policy: take the deny out of it"),
+            (Policy::Resource, true) => format!("{forbidden} by {}: take the deny out of it", self.resource_policy()),
             (Policy::Resource, false) => {
-                format!("the repository's policy has to allow {action} to {who}, which is of another account")
+                let theirs = resource.split(':').nth(4);
+                let stranger = self.account().is_some_and(|account| Some(account) != theirs);
+                let of = if stranger { ", which is of another account" } else { "" };
+                format!("{} has to allow {action} on {resource} to {who}{of}", self.resource_policy())
             }
             (Policy::Identity | Policy::Unsaid, true) => {
                 format!("{forbidden} by a policy of {who}: take the deny out of it")
             }
             (Policy::Identity | Policy::Unsaid, false) => format!("{who} needs {action} on {resource}"),
+        }
+    }
+
+    /// What the resource's own policy is called: not all that a push asks for is a repository's.
+    fn resource_policy(&self) -> &'static str {
+        match self.action.split(':').next() {
+            Some("kms") => "the key's policy",
+            Some("sts") => "the role's trust policy",
+            _ => "the repository's policy",
         }
     }
 }
@@ -161,10 +180,42 @@ mod tests {
         check(&no("VPC endpoint policy"), Policy::VpcEndpoint, false, "VPC endpoint has to allow ecr:PutImage");
         check(&deny("a VPC endpoint policy"), Policy::VpcEndpoint, true, "policy of the VPC endpoint: take");
         check(&no("permissions boundary"), Policy::Boundary, false, "boundary");
-        check(&deny("a permissions boundary"), Policy::Boundary, true, "boundary");
-        check(&no("session policy"), Policy::Session, false, "session");
+        check(
+            &deny("a permissions boundary"),
+            Policy::Boundary,
+            true,
+            "boundary of arn:aws:iam::123456789012:user/ci: take",
+        );
+        check(&no("session policy"), Policy::Session, false, "made with has to allow ecr:PutImage");
+        check(&deny("a session policy"), Policy::Session, true, "made with: take the deny out");
         check("", Policy::Unsaid, false, "needs ecr:PutImage");
         assert_eq!(read("").account(), Some("123456789012"));
+    }
+
+    #[test]
+    fn whose_policy_it_is() {
+        let check = |who: &str, action: &str, resource: &str, advice: &str| {
+            let text = format!("User: {who} is not authorized to perform: {action} on resource: {resource}");
+            let found = Denial::read(&format!("{text} because no resource-based policy allows the {action} action"));
+            assert_eq!(found.unwrap().advice("*"), advice);
+        };
+        let other = "arn:aws:iam::111122223333:user/ci";
+        let key = "arn:aws:kms:eu-west-1:123456789012:key/k";
+        check(
+            WHO,
+            "ecr:PutImage",
+            WHAT,
+            &format!("the repository's policy has to allow ecr:PutImage on {WHAT} to {WHO}"),
+        );
+        check(
+            other,
+            "ecr:PutImage",
+            WHAT,
+            &format!(
+                "the repository's policy has to allow ecr:PutImage on {WHAT} to {other}, which is of another account"
+            ),
+        );
+        check(WHO, "kms:Decrypt", key, &format!("the key's policy has to allow kms:Decrypt on {key} to {WHO}"));
     }
 
     #[test]
