@@ -77,8 +77,26 @@ pub(crate) fn answers() -> Config {
     let mut config = Config::default();
     match std::env::var_os(name) {
         Some(value) if value == other => Unknown::ALL.iter().for_each(|unknown| unknown.turn(&mut config)),
-        Some(value) => assert!(value.is_empty(), "{name} may be {other:?} or nothing, not {value:?}"),
+        Some(value) => assert!(value.is_empty(), "{name} may be {other:?} or nothing, not {}", value.display()),
         None => (),
     }
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_is_another_than_the_usual_one() {
+        let usual = format!("{:?}", Config::default());
+        let mut found = vec![usual];
+        for unknown in Unknown::ALL {
+            let mut config = Config::default();
+            unknown.turn(&mut config);
+            let turned = format!("{config:?}");
+            assert!(!found.contains(&turned), "{unknown:?}");
+            found.push(turned);
+        }
+    }
 }

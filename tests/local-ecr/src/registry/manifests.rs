@@ -71,7 +71,10 @@ impl Exchange<'_> {
         })??;
         let reply = Reply::new(201).header("Docker-Content-Digest", digest.as_str());
         Ok(match subject {
-            Some(subject) if config.oci_subject_header => reply.header("OCI-Subject", subject.as_str()),
+            // The header says that the referrers API will name it.
+            Some(subject) if config.oci_subject_header && config.referrers_api => {
+                reply.header("OCI-Subject", subject.as_str())
+            }
             _ => reply,
         })
     }
