@@ -17,3 +17,4 @@ mod progress;
 mod push;
 mod real;
 mod signals;
+mod unknowns;

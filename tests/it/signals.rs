@@ -52,7 +52,8 @@ impl Awaited {
 
 #[track_caller]
 fn stops(signal: &str, status: i32, kind: FaultKind, options: &[&str]) {
-    let ecr = start(builder().fault(Fault::on("PUT", "/blobs/uploads/").times(u64::MAX).does(kind)));
+    let fault = Fault::on("PUT", "/blobs/uploads/").times(u64::MAX).does(kind);
+    let ecr = start(builder().upload_cancel(true).fault(fault));
     let layout = Layout::of_layers(&[900_000, 700_000, 1000]);
     let before = Tree::of(layout.parent());
     let run = Push::of(layout.path()).at(&ecr).to("app:v1").args(["--cleanup"]).args(options).start();

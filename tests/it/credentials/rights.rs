@@ -18,7 +18,8 @@ fn each_missing_right_is_named() {
         "ecr:CompleteLayerUpload",
         "ecr:PutImage",
     ] {
-        let ecr = start(builder().deny(action));
+        let forbidden = MissingPermission::Forbidden;
+        let ecr = start(builder().deny(action).missing_permission(forbidden).upload_cancel(true));
         let before = Tree::of(layout.parent());
         let ran = Push::of(layout.path()).at(&ecr).to("app:v1").args(["--cleanup"]).run();
         let ran = ran.exits(4).prints(&[]).says_one_error();

@@ -34,7 +34,7 @@ fn a_corrupt_layer_never_arrives() {
     for at in [0, size / 2, size - 1] {
         let (layout, layer) = large();
         flip(&layout.blob(&layer), at);
-        let ecr = ecr();
+        let ecr = start(builder().upload_cancel(true));
         let before = Tree::of(layout.parent());
         let ran = Push::of(layout.path()).at(&ecr).to("app:v1").args(["--cleanup"]).run().exits(3).prints(&[]);
         ran.says([layer.as_str(), "is corrupt", "next: this destination got no tag"]);

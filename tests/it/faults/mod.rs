@@ -167,7 +167,8 @@ fn uploads_that_are_refused_together_leave_no_session() {
     // Which one is where when the first fails is a matter of luck: six times are enough to meet a lost session.
     for status in [403, 400].repeat(3) {
         let refused = FaultKind::status(status);
-        let ecr = start(builder().fault(Fault::on("PUT", "/blobs/uploads/").times(u64::MAX).does(refused)));
+        let fault = Fault::on("PUT", "/blobs/uploads/").times(u64::MAX).does(refused);
+        let ecr = start(builder().upload_cancel(true).fault(fault));
         let ran = Push::of(layout.path()).at(&ecr).to("app:v1").args(["--jobs", "24"]).run().prints(&[]);
         assert!([4, 5].contains(&ran.status), "exit status {}:\n{}", ran.status, ran.stderr);
         ecr.wait_for_quiet();
