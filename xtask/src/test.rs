@@ -17,6 +17,13 @@ const STATIC: &str = "ECR_PUSH_TEST_STATIC";
 /// The variable that tells the tests that leaving something out was announced: they then skip and say so.
 const LEFT_OUT: &str = "ECR_PUSH_TEST_LEFT_OUT";
 
+/// The variable that gives local-ecr its other answers, and its value.
+const UNKNOWNS: (&str, &str) = ("ECR_PUSH_TEST_UNKNOWNS", "other");
+
+/// Modules of the integration tests to which those answers make no difference: they ask others, turn the answers
+/// themselves, or ask nobody at all.
+const OTHERWISE: [&str; 6] = ["real", "unknowns", "cli", "hosts", "distance", "progress"];
+
 /// How a step ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
@@ -83,6 +90,11 @@ pub(crate) fn run(root: &Path, target: &Path, install: bool, arguments: &[String
     servers.variables.push((STATIC, binary));
     let announced = !test.ci && servers.variables.iter().any(|(_, path)| path.is_none());
     test.step("tests", "unit, integration and documentation tests", |test| test.tests(&servers, announced, arguments));
+    // Whoever asks for certain tests means those.
+    if arguments.is_empty() {
+        let what = "the tests against local-ecr once more, with its other answers to what is unknown of ECR";
+        test.step("unknowns", what, |test| test.unknowns(&servers, announced));
+    }
     test.close()
 }
 
@@ -153,21 +165,25 @@ impl Test<'_> {
         } else {
             self.command(&["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"])
         };
-        for (variable, path) in &servers.variables {
-            match path {
-                Some(path) => tests.env(variable, path),
-                None => tests.env_remove(variable),
-            };
-        }
-        if announced {
-            tests.env(LEFT_OUT, "1");
-        } else {
-            tests.env_remove(LEFT_OUT);
-        }
+        equip(&mut tests, servers, announced);
         match succeeds_aloud(tests.args(arguments)) {
             Outcome::Passed => documentation,
             failed => failed,
         }
+    }
+
+    fn unknowns(&self, servers: &Servers, announced: bool) -> Outcome {
+        let mut tests = if self.has("nextest") {
+            let others = format!("not test(/^({})::/)", OTHERWISE.join("|"));
+            self.command(&["nextest", "run", "--package", "ecr-push", "--test", "it", "--no-fail-fast", "-E", &others])
+        } else {
+            let others = OTHERWISE.map(|module| format!("--skip={module}::"));
+            let mut tests = self.command(&["test", "--package", "ecr-push", "--test", "it", "--"]);
+            tests.args(others);
+            tests
+        };
+        equip(&mut tests, servers, announced);
+        succeeds_aloud(tests.env(UNKNOWNS.0, UNKNOWNS.1))
     }
 
     /// Sums up, and says whether everything passed.
@@ -192,6 +208,21 @@ impl Test<'_> {
         }
         println!("   left out{}: {}", if self.ci { ", which CI may not" } else { "" }, left_out.join("; "));
         !failed && !self.ci
+    }
+}
+
+/// Tells tests where the programs are that they run, and whether some may be left out.
+fn equip(tests: &mut Command, servers: &Servers, announced: bool) {
+    for (variable, path) in &servers.variables {
+        match path {
+            Some(path) => tests.env(variable, path),
+            None => tests.env_remove(variable),
+        };
+    }
+    if announced {
+        tests.env(LEFT_OUT, "1");
+    } else {
+        tests.env_remove(LEFT_OUT);
     }
 }
 
