@@ -101,7 +101,8 @@ const GIVE: &str =
 const HOP_LIMIT: &str =
     "in a container on EC2 the instance metadata service answers only where its hop limit is 2 or more";
 
-const INSTANCE: &str = "is a role attached to this instance, and may this process ask for it?";
+const INSTANCE: &str = "is a role attached to this instance, may this process ask for it, and does NO_PROXY name \
+                        169.254.169.254 where there is a proxy?";
 
 /// What has to be reachable for credentials from there.
 fn reach(place: Place) -> &'static str {
@@ -111,7 +112,8 @@ fn reach(place: Place) -> &'static str {
         }
         Place::Profile => "are STS and IAM Identity Center reachable from here (proxy, VPC endpoint `sts`)?",
         Place::Container => {
-            "is its agent there (ECS's, or EKS Pod Identity's), and AWS_CONTAINER_CREDENTIALS_FULL_URI right?"
+            "is its agent there (ECS's, or EKS Pod Identity's), is AWS_CONTAINER_CREDENTIALS_FULL_URI right, and does \
+             NO_PROXY name its host where there is a proxy?"
         }
         Place::Instance | Place::Environment => "is the instance metadata service reachable from here?",
     }

@@ -57,6 +57,24 @@ fn a_token_that_is_not_there_is_said() {
 }
 
 #[test]
+fn a_token_that_no_header_can_have_is_said_and_not_shown() {
+    let ecr = start(builder().container_token("token-of-the-pod"));
+    let (_layout, push) = in_a_container(&ecr);
+    put(&push, "token", "token-of-the-pod\n");
+    let file = push.home().join("token");
+    fails(&ecr, &push.env(TOKEN_FILE, file), 4).says(["container endpoint", "header value", "its token"]);
+    assert_eq!(ecr.identity_requests(), []);
+}
+
+#[test]
+fn a_proxy_in_between_is_thought_of() {
+    let ecr = start(builder());
+    let (_layout, push) = asking(&ecr);
+    let push = push.env(URI, "http://localhost:9/v1/credentials").env("HTTP_PROXY", "http://127.0.0.1:9");
+    fails(&ecr, &push, 6).says(["container endpoint", "NO_PROXY"]);
+}
+
+#[test]
 fn an_endpoint_that_nobody_listens_on_is_unavailable() {
     let ecr = start(builder());
     let (_layout, push) = asking(&ecr);

@@ -99,6 +99,23 @@ fn credentials_that_sts_does_not_know_are_said() {
 }
 
 #[test]
+fn credentials_that_have_expired_get_no_role() {
+    let expired = FaultKind::sts_error(403, "ExpiredToken", "The security token included in the request is expired");
+    let ecr = start(trusting().fault(Fault::identity("/").does(expired)));
+    let (_layout, push) = with_key(&ecr);
+    fails(&ecr, &push, 4).says(["ExpiredToken", "next: the AWS credentials have expired: get new ones"]);
+}
+
+#[test]
+fn sts_that_is_too_busy_is_unavailable() {
+    let busy = FaultKind::sts_error(400, "Throttling", "Rate exceeded");
+    let ecr = start(trusting().fault(Fault::identity("/").times(u64::MAX).does(busy)));
+    let (_layout, push) = with_key(&ecr);
+    fails(&ecr, &push.args(["--retries=1"]), 6).says(["Throttling", "next: wait a little"]);
+    assert_eq!(ecr.identity_requests().len(), 2);
+}
+
+#[test]
 fn sts_that_cannot_be_reached_is_unavailable() {
     let ecr = start(trusting());
     let (_layout, push) = with_key(&ecr);
