@@ -74,6 +74,10 @@ fn credentials(error: &CredentialsFailure) -> String {
                  it may be secret{longer}"
             )
         }
+        CredentialsFailure::Login { profile, .. } => format!(
+            "let the aws CLI give them to another profile: credential_process = aws configure export-credentials --profile \
+             {profile} --format process"
+        ),
         CredentialsFailure::Broken { place, profile, .. } => match place {
             Place::Profile => {
                 let profile = profile.as_deref().unwrap_or("default");

@@ -184,6 +184,7 @@ fn aws_status(error: &AwsError) -> u8 {
             | CredentialsFailure::Unreachable { metadata: true, .. }
             | CredentialsFailure::None { .. }
             | CredentialsFailure::Process { .. }
+            | CredentialsFailure::Login { .. }
             | CredentialsFailure::Broken { .. } => status::DENIED,
             CredentialsFailure::Odd { .. }
             | CredentialsFailure::Nameless { .. }

@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use thiserror::Error;
 
 use super::Place;
-use super::selected::selected;
+use super::selected::{Selected, selected};
 use crate::aws::failure::{AwsAnswer, answer};
 use crate::aws::http::Nameless;
 use crate::cause::{Cause, find};
@@ -34,7 +34,7 @@ pub enum CredentialsFailure {
         metadata_silent: bool,
     },
     /// A place doesn't come to an end.
-    #[error("no AWS credentials for {region} came from the {place}{} in {seconds} s", named(*place, profile.as_ref()))]
+    #[error("no AWS credentials for {region} came from the {place}{} in {seconds} s", named(profile.as_ref()))]
     Slow {
         /// The region of the registry.
         region: String,
@@ -46,7 +46,7 @@ pub enum CredentialsFailure {
         seconds: u64,
     },
     /// AWS refused what was found there.
-    #[error("the AWS credentials for {region} could not be had from the {place}{}: {answer}", named(*place, profile.as_ref()))]
+    #[error("the AWS credentials for {region} could not be had from the {place}{}: {answer}", named(profile.as_ref()))]
     Answered {
         /// The region of the registry.
         region: String,
@@ -58,7 +58,7 @@ pub enum CredentialsFailure {
         answer: Box<AwsAnswer>,
     },
     /// What came from there is nothing that AWS would say.
-    #[error("the AWS credentials for {region} could not be had from the {place}{}: {status} was the answer", named(*place, profile.as_ref()))]
+    #[error("the AWS credentials for {region} could not be had from the {place}{}: {status} was the answer", named(profile.as_ref()))]
     Odd {
         /// The region of the registry.
         region: String,
@@ -80,7 +80,7 @@ pub enum CredentialsFailure {
         host: String,
     },
     /// The place that should give them can't be reached.
-    #[error("the AWS credentials for {region} could not be had from the {place}{}: it could not be reached", named(*place, profile.as_ref()))]
+    #[error("the AWS credentials for {region} could not be had from the {place}{}: it could not be reached", named(profile.as_ref()))]
     Unreachable {
         /// The region of the registry.
         region: String,
@@ -103,8 +103,18 @@ pub enum CredentialsFailure {
         /// The bound that it was stopped at.
         seconds: Option<u64>,
     },
+    /// A profile that only the aws CLI can read.
+    #[error(
+        "the AWS credentials for {region} could not be had from the profile {profile}: ecr-push can't read what `aws login` writes"
+    )]
+    Login {
+        /// The region of the registry.
+        region: String,
+        /// The profile.
+        profile: String,
+    },
     /// What was found there can't be used.
-    #[error("the AWS credentials for {region} could not be had from the {place}{}", named(*place, profile.as_ref()))]
+    #[error("the AWS credentials for {region} could not be had from the {place}{}", named(profile.as_ref()))]
     Broken {
         /// The region of the registry.
         region: String,
@@ -122,8 +132,8 @@ fn of(profile: Option<&String>) -> String {
 }
 
 /// The name of a profile behind its place.
-fn named(place: Place, profile: Option<&String>) -> String {
-    profile.filter(|_| place == Place::Profile).map(|profile| format!(" {profile}")).unwrap_or_default()
+fn named(profile: Option<&String>) -> String {
+    profile.map(|profile| format!(" {profile}")).unwrap_or_default()
 }
 
 fn within(seconds: Option<u64>) -> String {
@@ -148,37 +158,36 @@ pub(super) async fn broken(
     error: CredentialsError,
 ) -> CredentialsFailure {
     let region = region.to_owned();
-    let selected = if place == Place::Profile { selected(profile).await } else { None };
-    let (named, process) = selected.map_or((profile.cloned(), None), |found| (Some(found.name), found.process));
+    let Selected { name: profile, process, login } = selected(place, profile).await;
     if let Some(nameless) = find::<Nameless>(&error) {
         return CredentialsFailure::Nameless { region, place, host: nameless.host.clone() };
     }
     match answered(&region, &error) {
         Some(Ok(answer)) => {
-            return CredentialsFailure::Answered { region, place, profile: named, answer: Box::new(answer) };
+            return CredentialsFailure::Answered { region, place, profile, answer: Box::new(answer) };
         }
-        Some(Err(Some(status))) => return CredentialsFailure::Odd { region, place, profile: named, status },
+        Some(Err(Some(status))) => return CredentialsFailure::Odd { region, place, profile, status },
         Some(Err(None)) => {}
         None if find::<ConnectorError>(&error).is_some() || is_silent(&error) => {}
         None => {
-            return match process {
-                Some(profile) => CredentialsFailure::Process { region, profile, seconds: None },
-                None => CredentialsFailure::Broken { region, profile: named, place, source: Cause::new(error) },
+            return match (login, process) {
+                (Some(profile), _) => CredentialsFailure::Login { region, profile },
+                (None, Some(profile)) => CredentialsFailure::Process { region, profile, seconds: None },
+                (None, None) => CredentialsFailure::Broken { region, profile, place, source: Cause::new(error) },
             };
         }
     }
     let metadata = find::<ImdsError>(&error).is_some() || find::<SdkError<TokenError, HttpResponse>>(&error).is_some();
-    CredentialsFailure::Unreachable { region, place, profile: named, metadata, source: Cause::new(error) }
+    CredentialsFailure::Unreachable { region, place, profile, metadata, source: Cause::new(error) }
 }
 
 /// What is known of a place that gave nothing within `bound`.
 pub(super) async fn slow(region: &str, profile: Option<&String>, place: Place, bound: Duration) -> CredentialsFailure {
     let (region, seconds) = (region.to_owned(), bound.as_secs());
-    let selected = if place == Place::Profile { selected(profile).await } else { None };
-    let (named, process) = selected.map_or((profile.cloned(), None), |found| (Some(found.name), found.process));
+    let Selected { name: profile, process, .. } = selected(place, profile).await;
     match process {
         Some(profile) => CredentialsFailure::Process { region, profile, seconds: Some(seconds) },
-        None => CredentialsFailure::Slow { region, place, profile: named, seconds },
+        None => CredentialsFailure::Slow { region, place, profile, seconds },
     }
 }
 

@@ -6,20 +6,29 @@ use std::borrow::Cow;
 use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_types::os_shim_internal::{Env, Fs};
 
+use super::Place;
+
 /// A profile that the SDK asked.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Selected {
-    /// Its name.
-    pub(super) name: String,
+    /// Its name; none where the place is no profile, or nothing is known of it.
+    pub(super) name: Option<String>,
     /// The profile whose `credential_process` is run for it: its own, or that of a profile that it builds on.
     pub(super) process: Option<String>,
+    /// The one among these that `aws login` has written.
+    pub(super) login: Option<String>,
 }
 
-/// The profile that the SDK asks where `profile` is what was named; none if the config files can't be read.
-pub(super) async fn selected(profile: Option<&String>) -> Option<Selected> {
+/// The profile that the SDK asks where `profile` is what was named.
+pub(super) async fn selected(place: Place, profile: Option<&String>) -> Selected {
+    if place != Place::Profile {
+        return Selected::default();
+    }
     let named = profile.cloned().map(Cow::Owned);
-    let profiles =
-        aws_config::profile::load(&Fs::real(), &Env::real(), &EnvConfigFiles::default(), named).await.ok()?;
+    let files = EnvConfigFiles::default();
+    let Ok(profiles) = aws_config::profile::load(&Fs::real(), &Env::real(), &files, named).await else {
+        return Selected { name: profile.cloned(), ..Selected::default() };
+    };
     let name = profiles.selected_profile();
     let mut last = name;
     // No chain of profiles is longer than all of them.
@@ -31,6 +40,6 @@ pub(super) async fn selected(profile: Option<&String>) -> Option<Selected> {
             None => break,
         }
     }
-    let runs = profiles.get_profile(last).is_some_and(|profile| profile.get("credential_process").is_some());
-    Some(Selected { name: name.to_owned(), process: runs.then(|| last.to_owned()) })
+    let has = |key| profiles.get_profile(last).and_then(|profile| profile.get(key)).map(|_| last.to_owned());
+    Selected { name: Some(name.to_owned()), process: has("credential_process"), login: has("login_session") }
 }

@@ -92,6 +92,19 @@ fn a_profile_that_is_wrong_is_said() {
 }
 
 #[test]
+fn a_profile_of_aws_login_is_left_to_the_aws_cli() {
+    let role = format!("[profile r]\nrole_arn = {ROLE}\nsource_profile = p\n");
+    for name in ["p", "r"] {
+        let ecr = start(builder());
+        let (_layout, push) = asking(&ecr);
+        let login = "[profile p]\nlogin_session = arn:aws:iam::123456789012:user/somebody\n";
+        put(&push, ".aws/config", &format!("{login}{role}"));
+        let ran = fails(&ecr, &push.env("AWS_PROFILE", name), 4);
+        ran.says(["`aws login`", "aws configure export-credentials --profile p --format process"]);
+    }
+}
+
+#[test]
 fn a_profile_may_say_where_apis_are() {
     let ecr = start(builder().role(Role::new(ROLE)));
     let (layout, push) = asking(&ecr);
