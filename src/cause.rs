@@ -22,7 +22,10 @@ impl fmt::Display for Cause {
         while let Some(source) = innermost.source() {
             innermost = source;
         }
-        fmt::Display::fmt(innermost, f)
+        // A program's last words come with the end of their line.
+        let text = innermost.to_string();
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        f.write_str(&lines.join("; "))
     }
 }
 
@@ -77,5 +80,6 @@ mod tests {
         let inner = std::io::Error::other("disk on fire");
         let outer = crate::trust::TrustError::Unreadable { path: "x".into(), source: inner };
         assert_eq!(Cause::new(outer).to_string(), "disk on fire");
+        assert_eq!(Cause::new("no entry\n\n  try again\n").to_string(), "no entry; try again");
     }
 }

@@ -145,6 +145,8 @@ pub struct AwsAnswer {
     pub request_id: Option<String>,
     /// How far AWS's clock and ours are apart.
     pub skew: Duration,
+    /// Where the credentials that were shown had been found, once there were any.
+    pub origin: Option<String>,
     /// The message, where it is a sentence about a missing permission.
     pub denial: Option<Denial>,
     /// What it means.
@@ -188,6 +190,8 @@ pub enum ApiError {
         action: &'static str,
         /// In which region.
         region: String,
+        /// Whether it is TLS that failed: the certificate above all.
+        tls: bool,
         /// What the SDK said.
         source: Cause,
     },
@@ -231,13 +235,20 @@ where
     let (Some(status), Some(code)) = (status, code) else { return Err(status) };
     let message: String = error.message().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
     let skew = error.raw_response().map_or(Duration::ZERO, skew);
+    let denial = Denial::read(&message);
+    let meaning = match meaning(status, code, skew) {
+        // The sentence says which right on which key is missing, which is more than that it is about a key.
+        AwsMeaning::Kms if denial.is_some() => AwsMeaning::Denied,
+        meaning => meaning,
+    };
     Ok(AwsAnswer {
         action,
         region: region.to_owned(),
-        meaning: meaning(status, code, skew),
+        meaning,
         code: code.to_owned(),
         request_id: error.request_id().map(str::to_owned),
-        denial: Denial::read(&message),
+        origin: None,
+        denial,
         message,
         skew,
     })

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 
 use super::credentials::{CredentialsFailure, Found, Role, find_credentials};
-use super::failure::{ApiError, AwsMeaning, answer};
+use super::failure::{ApiError, AwsAnswer, AwsMeaning, answer};
 use super::host::EcrRegistry;
 use super::http::{self, Nameless};
 use crate::cause::{Cause, find};
@@ -263,7 +263,7 @@ impl AwsSession {
             // Boxed: what the SDK does takes more room than everything around it.
             let error = match Box::pin(request()).await? {
                 Ok(output) => return Ok(output),
-                Err(error) => self.failed(action, error),
+                Err(error) => self.failed(action, error).await,
             };
             if error.meaning() != Some(AwsMeaning::Expired) || renewed {
                 return Err(error.into());
@@ -273,17 +273,23 @@ impl AwsSession {
         }
     }
 
-    fn failed<E>(&self, action: &'static str, error: SdkError<E, HttpResponse>) -> ApiError
+    async fn failed<E>(&self, action: &'static str, error: SdkError<E, HttpResponse>) -> ApiError
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         let region = self.registry.region().to_owned();
         match answer(action, &region, &error) {
-            Ok(answer) => ApiError::Answered(Box::new(answer)),
+            Ok(answer) => {
+                let origin = self.loaded.lock().await.as_ref().map(|loaded| loaded.found.origin());
+                ApiError::Answered(Box::new(AwsAnswer { origin, ..answer }))
+            }
             Err(Some(status)) => ApiError::Odd { action, region, status },
             Err(None) => match find::<Nameless>(&error) {
                 Some(nameless) => ApiError::Nameless { action, region, host: nameless.host.clone() },
-                None => ApiError::Unreachable { action, region, source: Cause::new(error) },
+                None => {
+                    let tls = find::<rustls::Error>(&error).is_some();
+                    ApiError::Unreachable { action, region, tls, source: Cause::new(error) }
+                }
             },
         }
     }

@@ -16,7 +16,7 @@ use crate::registry::failure::{Answer, Meaning};
 pub(super) fn token(error: &TokenError) -> Option<String> {
     match error {
         TokenError::Aws(error) => aws(error),
-        TokenError::Empty { .. } => None,
+        TokenError::Empty { .. } => Some(format!("{ELSEWHERE}: look at --endpoint-url and AWS_ENDPOINT_URL")),
     }
 }
 
@@ -28,6 +28,9 @@ pub(super) fn aws(error: &AwsError) -> Option<String> {
         AwsError::Api(ApiError::Odd { .. }) => Some(
             "a proxy or a portal answers in AWS's place: look at HTTPS_PROXY, NO_PROXY and --endpoint-url".to_owned(),
         ),
+        AwsError::Api(ApiError::Unreachable { tls: true, .. }) => {
+            Some("--ca-file FILE trusts a private certificate authority, such as a proxy's that opens TLS".to_owned())
+        }
         AwsError::Api(ApiError::Unreachable { .. }) => {
             Some("is the API reachable from here (proxy, VPC endpoint `ecr.api`, --endpoint-url)?".to_owned())
         }
@@ -35,6 +38,9 @@ pub(super) fn aws(error: &AwsError) -> Option<String> {
         AwsError::Client(_) => None,
     }
 }
+
+/// What is to be said where nothing of AWS's can have answered.
+const ELSEWHERE: &str = "what answers there is not ECR's API";
 
 /// About an API whose name doesn't resolve.
 fn nameless(name: &str, host: &str) -> String {
@@ -47,8 +53,8 @@ fn nameless(name: &str, host: &str) -> String {
 fn credentials(error: &CredentialsFailure) -> String {
     match error {
         CredentialsFailure::None { profile: Some(profile), .. } => format!(
-            "look at the profile {profile} in ~/.aws/config and ~/.aws/credentials: since it was named, nothing else is \
-             looked at"
+            "is {profile} spelled as in ~/.aws/config or ~/.aws/credentials, and are those the files of the user that runs \
+             this (HOME, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE)? Since it was named, nothing else is looked at"
         ),
         CredentialsFailure::None { metadata_silent: true, .. } => format!("{GIVE}; {HOP_LIMIT}"),
         CredentialsFailure::None { .. } => GIVE.to_owned(),
@@ -132,10 +138,12 @@ fn aws_answer(answer: &AwsAnswer, place: Option<(Place, Option<&str>)>) -> Strin
         AwsMeaning::Expired if *action == "sts:AssumeRoleWithWebIdentity" => {
             format!("the token in {} has expired: get a new one", token_file(place))
         }
-        AwsMeaning::Expired => "the AWS credentials have expired: get new ones".to_owned(),
+        AwsMeaning::Expired => format!("the AWS credentials{} have expired: get new ones", found(answer)),
         AwsMeaning::Unknown => unknown(answer, place),
         AwsMeaning::Signature => format!(
-            "look at the secret key and the session token, and at the spelling of the region {region} in the host"
+            "was the secret key{} copied whole, and does it belong to the access key? Else look at the region {region} in the \
+             host",
+            found(answer)
         ),
         AwsMeaning::ClockSkew if answer.skew >= TOLERANCE => {
             format!("this machine's clock is {} off: set it (AWS allows for 5 min)", roughly(answer.skew))
@@ -157,8 +165,16 @@ fn aws_answer(answer: &AwsAnswer, place: Option<(Place, Option<&str>)>) -> Strin
         AwsMeaning::ImageMissing => "it was pushed and is gone: does a lifecycle policy expire it?".to_owned(),
         AwsMeaning::NotScanned | AwsMeaning::Unsupported => "leave --wait-for-scan out for this image".to_owned(),
         AwsMeaning::Invalid => "AWS doesn't take a value that it was given: its words say which".to_owned(),
+        AwsMeaning::Refused if answer.code == "UnknownOperationException" => {
+            format!("{ELSEWHERE}: look at --endpoint-url and AWS_ENDPOINT_URL")
+        }
         AwsMeaning::Refused => format!("AWS's words say why; {action} is what was asked"),
     }
+}
+
+/// Where the credentials were found, in brackets.
+fn found(answer: &AwsAnswer) -> String {
+    answer.origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default()
 }
 
 /// A time in its largest unit: nobody needs to know by how many seconds a clock is wrong.
@@ -189,6 +205,10 @@ fn denied(answer: &AwsAnswer, place: Option<Place>) -> String {
              included: {external_id})"
         ),
         (None, "sso:GetRoleCredentials") => "this user has no such role in that account any more".to_owned(),
+        (None, _) if answer.code == "BlockedByOrganizationPolicyException" => {
+            "a policy of the organization forbids it: nobody in the account can allow it, the organization's administrators can"
+                .to_owned()
+        }
         (None, _) => format!("the identity needs {action} on *"),
     }
 }
@@ -213,40 +233,55 @@ fn unknown(answer: &AwsAnswer, place: Option<(Place, Option<&str>)>) -> String {
             token_file(place)
         ),
         _ if region::known(&answer.region).is_some_and(|region| region.opt_in) => format!(
-            "AWS doesn't know these credentials in {0}: look at the keys; and {0} has to be enabled for the account, which takes \
-             session tokens only from regional STS endpoints",
-            answer.region
+            "the account has to enable {0} first, and session tokens for it come from regional STS endpoints only; else AWS \
+             doesn't know these credentials{1}: look at the keys and the session token",
+            answer.region,
+            found(answer)
         ),
-        _ => "AWS doesn't know these credentials: look at the access key, the secret key and the session token"
-            .to_owned(),
+        _ => format!(
+            "AWS doesn't know these credentials{}: look at the access key, the secret key and the session token",
+            found(answer)
+        ),
     }
 }
 
 const KMS: &str = "the repository's KMS key can't be used: is it enabled, and does its policy allow ECR a grant \
                    (kms:CreateGrant, kms:GenerateDataKey, kms:Decrypt)?";
 
-const ARCHIVED: &str =
-    "the image is archived: restore it (aws ecr update-image-storage-class), or push under another tag";
+const ARCHIVED: &str = "the image is archived: restore it first (aws ecr update-image-storage-class)";
 
 /// About a registry's answer.
 pub(super) fn registry_answer(answer: &Answer) -> String {
     let ecr = EcrRegistry::of(&answer.asked.host);
     match (answer.meaning, &ecr) {
-        (Meaning::Unauthenticated, Some(_)) => {
-            "ECR doesn't take this token: are the credentials those of an account that may use this registry?".to_owned()
+        (Meaning::Unauthenticated | Meaning::TokenExpired, Some(_)) => {
+            "ECR doesn't take this token, nor a new one: do --endpoint-url and --registry-endpoint lead to the host's region?"
+                .to_owned()
         }
         (Meaning::Unauthenticated, None) => match &answer.asked.shown {
             Some(shown) => format!("it refuses the credentials of {shown}: docker login {} again", answer.asked.host),
             None => format!("log in first: docker login {} (or podman, or a credential helper)", answer.asked.host),
         },
-        (Meaning::TokenExpired, _) => "the token was renewed and refused again: look at this machine's clock".to_owned(),
+        (Meaning::TokenExpired, None) => format!("log in again: docker login {}", answer.asked.host),
         (Meaning::Denied, Some(ecr)) => registry_denied(answer, ecr),
-        (Meaning::Denied, None) => "the account that is logged in may not push there".to_owned(),
+        (Meaning::Denied, None) => match &answer.asked.shown {
+            Some(shown) => format!("{shown} may not push there: ask the registry's owner, or log in as somebody else"),
+            None => format!("nobody is logged in: docker login {} (or podman, or a credential helper)", answer.asked.host),
+        },
         (Meaning::RepositoryMissing, Some(ecr)) => create(answer, ecr),
-        (Meaning::RepositoryMissing, None) => "create it first".to_owned(),
+        (Meaning::RepositoryMissing, None) => {
+            "create the repository first, or the project that it is in; or is its name misspelt?".to_owned()
+        }
         (Meaning::TagImmutable, _) => "choose another tag: no one can move this one".to_owned(),
-        (Meaning::TooLarge, _) => "it is larger than this registry takes: make it smaller".to_owned(),
-        (Meaning::DigestRefused, _) => "the registry doesn't take digests of this algorithm".to_owned(),
+        (Meaning::TooLarge, Some(_)) if answer.url.contains("/blobs/") => {
+            "ECR itself takes layers of this size: a proxy before it takes less, so go around it (NO_PROXY) or raise its limit"
+                .to_owned()
+        }
+        (Meaning::TooLarge, _) => {
+            "the registry, or a proxy before it, takes no body of this size: raise its limit, or make it smaller"
+                .to_owned()
+        }
+        (Meaning::DigestRefused, _) => "the registry takes no digests of this algorithm: build with SHA-256".to_owned(),
         (Meaning::Kms, _) => KMS.to_owned(),
         (Meaning::Quota, _) => {
             "a quota is used up: delete images (a lifecycle policy does it), ask AWS for more, or make the image smaller"
@@ -257,16 +292,34 @@ pub(super) fn registry_answer(answer: &Answer) -> String {
         (Meaning::Unavailable | Meaning::SessionLost, _) => {
             "the registry is having trouble: try again, or raise --retries".to_owned()
         }
-        (Meaning::UploadRefused | Meaning::ReferenceMissing | Meaning::NotFound | Meaning::Refused, _) => {
+        (Meaning::UploadRefused, _) => {
+            "what arrived is not what was sent: push again; if it stays, a proxy in between changes it".to_owned()
+        }
+        (Meaning::ReferenceMissing, _) => {
+            "the registry has lost what it acknowledged, or is slow to find it: push again".to_owned()
+        }
+        (Meaning::NotFound | Meaning::Refused, _) if answer.code.is_none() => IMPOSTOR.to_owned(),
+        (Meaning::NotFound | Meaning::Refused, _) => {
             "the registry's words say what it doesn't take; -v shows every request".to_owned()
         }
     }
 }
 
+/// What is to be said where no registry can have answered.
+pub(super) const IMPOSTOR: &str =
+    "is it the registry that answers there? Look at the host, at --registry-endpoint, and at HTTPS_PROXY and NO_PROXY";
+
 fn registry_denied(answer: &Answer, ecr: &EcrRegistry) -> String {
     let resource = ecr.arn(repository(answer));
     let Some(denial) = Denial::read(&answer.message) else {
-        return format!("the identity needs {} on {resource}", actions(answer, ecr.service()));
+        let needed = format!("the identity needs {} on {resource}", actions(answer, ecr.service()));
+        // ECR says why it refuses, but to a HEAD, whose answer has no body.
+        let silent = answer.code.is_none() && answer.method != "HEAD";
+        return if silent {
+            format!("a proxy may be what refuses (HTTPS_PROXY, NO_PROXY); else {needed}")
+        } else {
+            needed
+        };
     };
     let advice = denial.advice(&resource);
     match ecr {

@@ -7,7 +7,7 @@ use crate::oci::manifest::ManifestError;
 use crate::push::PushError;
 use crate::push::reader::ReadError;
 use crate::push::upload::UploadError;
-use crate::registry::failure::{Network, RegistryError};
+use crate::registry::failure::{Network, Oddity, RegistryError};
 use crate::scan::ScanError;
 use crate::source::SourceError;
 use crate::source::folder::FileError;
@@ -78,7 +78,7 @@ pub(super) fn push_hint(error: &PushError) -> Option<String> {
         PushError::Upload(failure) => upload_hint(failure),
         PushError::Uploads { failures } => failures.iter().find_map(upload_hint),
         PushError::Create { source, .. } => advice::aws(source),
-        PushError::TooLarge { .. } => Some("split it: nothing was sent".to_owned()),
+        PushError::TooLarge { .. } => Some("nothing was sent; build the layer as several smaller ones".to_owned()),
         PushError::TagImmutable { .. } => Some("choose another tag: no one can move this one".to_owned()),
         PushError::TagMoved { .. } => Some("SOURCE was kept; find out who else writes this tag".to_owned()),
         PushError::NotThere { .. } => Some("SOURCE was kept; push again".to_owned()),
@@ -117,23 +117,40 @@ fn upload_hint(error: &UploadError) -> Option<String> {
 pub(super) fn registry_hint(error: &RegistryError) -> Option<String> {
     match error {
         RegistryError::Answered(answer) => Some(advice::registry_answer(answer)),
-        RegistryError::Unreachable { network, ecr, .. } => match network {
-            Network::Name => Some("look at the spelling of the host, of the region in it above all".to_owned()),
+        RegistryError::Unreachable { method, network, ecr, .. } => match network {
+            Network::Name if *ecr => Some(
+                "look at the spelling of the host, of the region in it above all; else at DNS, and at the VPC endpoint \
+                 `ecr.dkr`"
+                    .to_owned(),
+            ),
+            Network::Name => Some("look at the spelling of the host; else at DNS".to_owned()),
             Network::NotTls => Some("it may speak http: --plain-http, or http:// in --registry-endpoint".to_owned()),
             Network::Tls => Some("--ca-file FILE trusts a private certificate authority".to_owned()),
-            Network::Closed if *ecr => Some(
-                "ECR closes connections when the repository or ecr:InitiateLayerUpload on it is missing".to_owned(),
+            Network::Closed if *ecr && *method == "POST" => Some(
+                "ECR closes the connection without a word where the repository, or the right ecr:InitiateLayerUpload on it, is \
+                 missing"
+                    .to_owned(),
             ),
+            Network::Closed => Some("does a proxy or a firewall cut it? Try again, or raise --retries".to_owned()),
             Network::Timeout => Some("--timeout SECONDS allows for a slower registry".to_owned()),
             Network::Connect => Some(
                 "is the registry reachable from here (proxy, VPC endpoint `ecr.dkr`, --registry-endpoint)?".to_owned(),
             ),
-            Network::Closed => None,
         },
         RegistryError::Stalled { .. } => Some("--timeout SECONDS allows for a slower line".to_owned()),
         RegistryError::Auth(error) => auth_hint(error),
         RegistryError::Persistent { last, .. } => registry_hint(last),
-        RegistryError::Odd { .. } | RegistryError::Client(_) => None,
+        RegistryError::Odd { oddity, .. } => Some(match oddity {
+            Oddity::OtherDigest { .. } => {
+                "something between here and the registry changes what is sent: look at the proxy".to_owned()
+            }
+            Oddity::NoLocation
+            | Oddity::InsecureLocation
+            | Oddity::NoPlace
+            | Oddity::Redirects
+            | Oddity::Body => advice::IMPOSTOR.to_owned(),
+        }),
+        RegistryError::Client(_) => None,
     }
 }
 
@@ -156,10 +173,19 @@ pub(super) fn auth_hint(error: &AuthError) -> Option<String> {
         AuthError::Config { .. } | AuthError::Unreadable { .. } => {
             Some("mend it, or name another with DOCKER_CONFIG or REGISTRY_AUTH_FILE".to_owned())
         }
-        AuthError::Helper { helper, server, .. } => Some(format!("try it by hand: echo {server} | {helper} get")),
+        AuthError::Helper { helper, server, .. } => {
+            Some(format!("is {helper} in PATH? Try it by hand: echo {server} | {helper} get"))
+        }
         AuthError::Realm { .. } if error.is_transient() => Some("try again later".to_owned()),
         AuthError::Realm { host, .. } => Some(format!("log in again: docker login {host}")),
         AuthError::RealmForeign { .. } => Some("is it the registry that answers there, or a proxy?".to_owned()),
-        AuthError::Slow { .. } | AuthError::RealmUnreachable { .. } | AuthError::RealmInsecure { .. } => None,
+        AuthError::Slow { .. } => Some("is it waiting for somebody? --timeout SECONDS waits longer".to_owned()),
+        AuthError::RealmUnreachable { .. } => Some(
+            "is that reachable from here (DNS, proxy)? --ca-file FILE trusts a private certificate authority"
+                .to_owned(),
+        ),
+        AuthError::RealmInsecure { .. } => Some(
+            "a password does not go there in the clear: the registry's owner has to name a place with https".to_owned(),
+        ),
     }
 }

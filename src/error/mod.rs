@@ -140,7 +140,10 @@ impl Error {
         match self {
             Self::Source(error) => Some(source_hint(error)),
             Self::Layout(error) => layout_hint(error),
-            Self::Trust(_) | Self::DigestDiffers { .. } | Self::Interrupted { .. } => None,
+            Self::Trust(_) | Self::Interrupted { .. } => None,
+            Self::DigestDiffers { asked, .. } => {
+                Some(format!("choose that image with DIR@{asked}, or leave the digest out of the destination"))
+            }
             Self::Auth(error) => auth_hint(error),
             Self::Registry(error) => registry_hint(error),
             Self::Push(error) => push_hint(error),

@@ -6,7 +6,7 @@ use oci_client::errors::{OciEnvelope, OciErrorCode};
 use thiserror::Error;
 
 use crate::auth::AuthError;
-use crate::cause::Cause;
+use crate::cause::{Cause, chain};
 use crate::oci::reference::Host;
 
 /// What an answer that isn't success means for the push.
@@ -239,7 +239,7 @@ pub enum Network {
 }
 
 impl Network {
-    fn text(self) -> &'static str {
+    pub(super) fn text(self) -> &'static str {
         match self {
             Self::Name => "failed: the host's name does not resolve",
             Self::Connect => "failed: no connection",
@@ -308,7 +308,7 @@ pub enum RegistryError {
         seconds: u64,
     },
     /// Something transient failed as often as it may.
-    #[error("{last} (tried {attempts} times)")]
+    #[error("{} (tried {attempts} times)", chain(&**last))]
     Persistent {
         /// How often it was tried.
         attempts: u32,

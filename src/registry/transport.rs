@@ -341,7 +341,8 @@ impl Transport {
         };
         tokio::time::timeout(self.timeout, answered).await.unwrap_or_else(|elapsed| {
             let (url, network, ecr) = (redacted(url), Network::Timeout, self.is_ecr());
-            Err(RegistryError::Unreachable { method, url, network, ecr, source: Cause::new(elapsed) })
+            tracing::debug!("{method} {url} failed: {elapsed}");
+            Err(RegistryError::Unreachable { method, url, network, ecr, source: Cause::new(network.text()) })
         })
     }
 }
@@ -418,5 +419,10 @@ pub(super) fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest
         Network::Closed
     };
     tracing::debug!("{method} {} failed: {error:?}", redacted(url));
-    RegistryError::Unreachable { method, url: redacted(url), network: kind, ecr, source: Cause::new(error) }
+    let source = match kind {
+        Network::Connect | Network::Tls | Network::NotTls => Cause::new(error),
+        // There is no more to it, and each system has its own words for it.
+        Network::Name | Network::Closed | Network::Timeout => Cause::new(kind.text()),
+    };
+    RegistryError::Unreachable { method, url: redacted(url), network: kind, ecr, source }
 }

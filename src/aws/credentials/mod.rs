@@ -6,6 +6,7 @@
 mod failure;
 mod selected;
 
+use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
@@ -169,7 +170,7 @@ async fn search(
                 looked.push((*place, "no answer".to_owned()));
             }
             Err(error @ CredentialsError::CredentialsNotLoaded(_)) => {
-                looked.push((*place, Cause::new(error).to_string()));
+                looked.push((*place, absent(*place, profile, error)));
             }
             Err(error) => return Err(broken(region, profile, *place, error).await),
         }
@@ -202,4 +203,19 @@ async fn ask(place: Place, config: &ProviderConfig, profile: Option<&String>) ->
             builder.imds_client(client).build().provide_credentials().await
         }
     }
+}
+
+/// Why there are none in a place. The SDK's own words name no variable, and where it has no words at all, it says that a
+/// provider "was not enabled".
+fn absent(place: Place, profile: Option<&String>, error: CredentialsError) -> String {
+    let text = match (place, profile) {
+        (Place::Environment, _) => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not both set",
+        (Place::Container, _) => {
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and AWS_CONTAINER_CREDENTIALS_FULL_URI are not set"
+        }
+        (Place::Profile, Some(_)) if error.source().is_none() => "it has no credentials",
+        (Place::Profile, None) if error.source().is_none() => "none in ~/.aws/config and ~/.aws/credentials",
+        _ => return Cause::new(error).to_string(),
+    };
+    text.to_owned()
 }
