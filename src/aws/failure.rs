@@ -100,12 +100,17 @@ pub fn meaning(status: u16, code: &str, skew: Duration) -> AwsMeaning {
         "RegionDisabledException" | "OptInRequired" => AwsMeaning::RegionDisabled,
         "ThrottlingException"
         | "Throttling"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "EC2ThrottledException"
         | "TooManyRequestsException"
         | "RequestLimitExceeded"
         | "RequestThrottledException"
         | "SlowDown" => AwsMeaning::Throttled,
         "RepositoryNotFoundException" | "RegistryNotFoundException" => AwsMeaning::RepositoryMissing,
         "RepositoryAlreadyExistsException" => AwsMeaning::RepositoryExists,
+        // What passes with time is no quota on things, by whatever name.
+        "LimitExceededException" if status == 429 => AwsMeaning::Throttled,
         "LimitExceededException" | "TooManyTagsException" => AwsMeaning::Quota,
         "KmsException" => AwsMeaning::Kms,
         "ImageNotFoundException" => AwsMeaning::ImageMissing,
@@ -123,6 +128,8 @@ pub fn meaning(status: u16, code: &str, skew: Duration) -> AwsMeaning {
         | "InternalFailure"
         | "InternalServerException"
         | "InternalServerError"
+        | "RequestTimeout"
+        | "RequestTimeoutException"
         | "IDPCommunicationError" => AwsMeaning::Unavailable,
         _ if status == 429 => AwsMeaning::Throttled,
         _ if status >= 500 => AwsMeaning::Unavailable,
@@ -291,6 +298,9 @@ mod tests {
         check(400, "RepositoryNotFoundException", 0, AwsMeaning::RepositoryMissing);
         check(400, "RepositoryAlreadyExistsException", 0, AwsMeaning::RepositoryExists);
         check(400, "LimitExceededException", 0, AwsMeaning::Quota);
+        check(429, "LimitExceededException", 0, AwsMeaning::Throttled);
+        check(400, "RequestThrottled", 0, AwsMeaning::Throttled);
+        check(408, "RequestTimeout", 0, AwsMeaning::Unavailable);
         check(400, "KmsException", 0, AwsMeaning::Kms);
         check(400, "ImageNotFoundException", 0, AwsMeaning::ImageMissing);
         check(400, "ImageArchivedException", 0, AwsMeaning::ImageArchived);
