@@ -233,8 +233,8 @@ fn unknown(answer: &AwsAnswer, place: Option<(Place, Option<&str>)>) -> String {
             token_file(place)
         ),
         _ if region::known(&answer.region).is_some_and(|region| region.opt_in) => format!(
-            "the account has to enable {0} first, and session tokens for it come from regional STS endpoints only; else AWS \
-             doesn't know these credentials{1}: look at the keys and the session token",
+            "enable {0} in the account if it isn't, and get session tokens for it from a regional STS endpoint; else look at \
+             the access key, the secret key and the session token{1}",
             answer.region,
             found(answer)
         ),
@@ -281,7 +281,7 @@ pub(super) fn registry_answer(answer: &Answer) -> String {
             "the registry, or a proxy before it, takes no body of this size: raise its limit, or make it smaller"
                 .to_owned()
         }
-        (Meaning::DigestRefused, _) => "the registry takes no digests of this algorithm: build with SHA-256".to_owned(),
+        (Meaning::DigestRefused, _) => "the registry doesn't take digests of this algorithm: build with SHA-256".to_owned(),
         (Meaning::Kms, _) => KMS.to_owned(),
         (Meaning::Quota, _) => {
             "a quota is used up: delete images (a lifecycle policy does it), ask AWS for more, or make the image smaller"
