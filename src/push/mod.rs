@@ -139,6 +139,10 @@ fn lines(failures: &[UploadError]) -> String {
             None => lines.push((cause, vec![blob])),
         }
     }
+    // Which of them failed first is a matter of luck.
+    for (_, blobs) in &mut lines {
+        blobs.sort_unstable();
+    }
     let line = |(cause, blobs): &(String, Vec<&str>)| match blobs.join(", ").as_str() {
         "" => format!("\n  {cause}"),
         blobs => format!("\n  {blobs}: {cause}"),

@@ -70,6 +70,9 @@ fn v1() -> String {
 #[serde(deny_unknown_fields)]
 pub(super) struct Server {
     region: Option<String>,
+    /// Repositories beside `app`.
+    #[serde(default)]
+    repositories: Vec<String>,
     /// Actions that are taken away.
     #[serde(default)]
     deny: Vec<String>,
@@ -106,6 +109,7 @@ impl Server {
         if let Some(region) = &self.region {
             builder = builder.region(region);
         }
+        builder = self.repositories.iter().fold(builder, |builder, name| builder.repository(name));
         builder = self.deny.iter().fold(builder, |builder, action| builder.deny(action));
         builder = self
             .immutable

@@ -180,9 +180,10 @@ fn run(case: &Case) -> (Ran, Places) {
     }
     let mut push = push(&layout, &case.source, &mut places);
     // Progress has a test of its own; with one blob at a time it is always the same one that fails.
-    push = push.args(["--progress=none", "--jobs=1"]);
-    if !case.args.iter().any(|arg| arg.starts_with("--retries")) {
-        push = push.args(["--retries=1"]);
+    for (option, value) in [("--progress", "none"), ("--jobs", "1"), ("--retries", "1")] {
+        if !case.args.iter().any(|arg| arg.starts_with(option)) {
+            push = push.args([format!("{option}={value}")]);
+        }
     }
     push = push.args(case.args.iter().map(|arg| places.fill(arg)));
     for (name, value) in &case.environment {
