@@ -41,8 +41,8 @@ fn every_kind_of_failure_has_a_case() {
             Denied, Expired, Unknown, Signature, ClockSkew, RegionDisabled, Throttled, Unavailable, RepositoryMissing,
             RepositoryExists, Quota, Kms, ImageMissing, ImageArchived, NotScanned, Unsupported, Invalid, Refused,
         }
-        ApiError { Answered, Odd, Unreachable }
-        CredentialsFailure { None, Slow, Answered, Nameless, Broken }
+        ApiError { Answered, Odd, Unreachable, Nameless }
+        CredentialsFailure { None, Slow, Answered, Odd, Nameless, Unreachable, Process, Login, Broken }
         TokenError { Aws, Empty }
         Policy {
             Identity, Resource, ServiceControl, ResourceControl, VpcEndpoint, Boundary, Session, Unsaid,
