@@ -47,7 +47,7 @@ fn a_reply_that_comes_in_drops_is_waited_for() {
 fn a_status_in_the_middle_of_a_layer_is_answered_with_another_attempt() {
     let layout = Layout::empty();
     let layer = layout.layer(3_000_000);
-    layout.list(&layout.image(&[layer.clone()]), None);
+    layout.list(&layout.image(std::slice::from_ref(&layer)), None);
     let hex = digest(&layer).trim_start_matches("sha256:");
     let ecr = start(builder().fault(Fault::on("PUT", hex).does(FaultKind::StatusAfter(400_000, 503))));
     Push::of(layout.path()).at(&ecr).to("app:v1").run().exits(0).says(["trying again"]);
