@@ -137,6 +137,10 @@ pub(super) fn registry_hint(error: &RegistryError) -> Option<String> {
                 "is the registry reachable from here (proxy, VPC endpoint `ecr.dkr`, --registry-endpoint)?".to_owned(),
             ),
         },
+        RegistryError::Shut { action, resource, .. } => Some(format!(
+            "the identity needs {action} on {resource}: ECR refuses an upload in this way, too; else a proxy in between lets no POST \
+             pass"
+        )),
         RegistryError::Stalled { .. } => Some("--timeout SECONDS allows for a slower line".to_owned()),
         RegistryError::Auth(error) => auth_hint(error),
         RegistryError::Persistent { last, .. } => registry_hint(last),

@@ -241,6 +241,7 @@ fn registry_status(error: &RegistryError) -> u8 {
             | Meaning::NotFound
             | Meaning::Refused => status::REFUSED,
         },
+        RegistryError::Shut { .. } => status::DENIED,
         RegistryError::Unreachable { .. } | RegistryError::Stalled { .. } | RegistryError::Odd { .. } => {
             status::UNAVAILABLE
         }

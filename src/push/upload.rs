@@ -11,6 +11,7 @@ use super::Destination;
 use super::reader::{self, Pool, ReadError, WAITING};
 use super::retry::Retry;
 use super::sessions::{Key, Sessions};
+use crate::aws::host::EcrRegistry;
 use crate::cause::Cause;
 use crate::event::{Attempt, Ending, Event, Reporter};
 use crate::image::Blob;
@@ -129,10 +130,9 @@ impl Uploader<'_> {
     async fn open(&self, target: usize, blob: &Blob) -> (usize, Result<(Key, Session, Attempt), RegistryError>) {
         let destination = &self.destinations[target];
         let repository = &destination.target.repository;
-        let opened = self.sessions.open(destination.registry.clone(), &repository.name).await;
-        let (key, session) = match opened {
+        let (key, session) = match self.session(destination).await {
             Ok(opened) => opened,
-            Err(error) => return (target, Err(self.explained(destination, error).await)),
+            Err(error) => return (target, Err(error)),
         };
         let attempt = Attempt(self.attempts.fetch_add(1, Ordering::Relaxed));
         self.reporter.report(&Event::Started {
@@ -145,16 +145,31 @@ impl Uploader<'_> {
         (target, Ok((key, session, attempt)))
     }
 
-    /// ECR may just close the connection where the repository is missing; a GET is answered with the reason
-    /// (facts/ecr.md, Uploading a blob).
-    async fn explained(&self, destination: &Destination, error: RegistryError) -> RegistryError {
-        if !matches!(error, RegistryError::Unreachable { network: Network::Closed, .. }) {
-            return error;
-        }
+    /// A session. ECR may just close the connection where the repository or the right is missing (facts/ecr.md, Uploading a
+    /// blob): a GET is answered with the reason, or else shows that the line is good; a registry that closes the next
+    /// attempt, too, is not tried again and again.
+    async fn session(&self, destination: &Destination) -> Result<(Key, Session), RegistryError> {
         let name = &destination.target.repository.name;
-        match destination.registry.get_manifest(name, self.root.as_str()).await {
-            Err(reason @ RegistryError::Answered(_)) if !reason.is_transient() => reason,
-            _ => error,
+        let open = async || self.sessions.open(destination.registry.clone(), name).await;
+        let closed = match open().await {
+            Err(error) if destination.is_ecr() && is_closed(&error) => error,
+            opened => return opened,
+        };
+        let asking = async || destination.registry.get_manifest(name, self.root.as_str()).await;
+        match asking().await {
+            Err(reason @ RegistryError::Answered(_)) if !reason.is_transient() => return Err(reason),
+            Err(_) => return Err(closed),
+            Ok(_) => {}
+        }
+        match open().await {
+            Err(RegistryError::Unreachable { method, url, network: Network::Closed, .. }) if asking().await.is_ok() => {
+                let repository = &destination.target.repository;
+                let ecr = EcrRegistry::of(&repository.host);
+                let (service, resource) =
+                    ecr.map_or(("ecr", repository.to_string()), |ecr| (ecr.service(), ecr.arn(name)));
+                Err(RegistryError::Shut { method, url, action: format!("{service}:InitiateLayerUpload"), resource })
+            }
+            opened => opened,
         }
     }
 
@@ -181,6 +196,10 @@ impl Uploader<'_> {
         }
         outcome
     }
+}
+
+fn is_closed(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Unreachable { network: Network::Closed, .. })
 }
 
 /// Whether a failure is worth another attempt, after `failed` that failed before it. A token that has expired is renewed by

@@ -297,6 +297,18 @@ pub enum RegistryError {
         /// What the HTTP client said.
         source: Cause,
     },
+    /// The registry answers, and closes the connection at this request.
+    #[error("{method} {url}: ECR closes the connection every time, and answers other requests")]
+    Shut {
+        /// The method.
+        method: &'static str,
+        /// The URL, redacted.
+        url: String,
+        /// The IAM action that the request needs.
+        action: String,
+        /// The ARN on which it is needed.
+        resource: String,
+    },
     /// Bytes stopped flowing.
     #[error("{method} {url} stalled: no byte moved for {seconds} s")]
     Stalled {
@@ -343,7 +355,7 @@ impl RegistryError {
             Self::Unreachable { network, .. } => !matches!(network, Network::Tls | Network::NotTls),
             Self::Stalled { .. } => true,
             Self::Auth(error) => error.is_transient(),
-            Self::Persistent { .. } | Self::Odd { .. } | Self::Client(_) => false,
+            Self::Persistent { .. } | Self::Shut { .. } | Self::Odd { .. } | Self::Client(_) => false,
         }
     }
 

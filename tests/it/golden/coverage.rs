@@ -54,7 +54,7 @@ fn every_kind_of_failure_has_a_case() {
         }
         Network { Name, Connect, Tls, NotTls, Closed, Timeout }
         Oddity { NoLocation, InsecureLocation, NoPlace, Redirects, OtherDigest, Body }
-        RegistryError { Answered, Unreachable, Stalled, Persistent, Odd, Auth, Client }
+        RegistryError { Answered, Unreachable, Shut, Stalled, Persistent, Odd, Auth, Client }
         AuthError { Token, Config, Unreadable, Slow, Helper, Realm, RealmUnreachable, RealmForeign, RealmInsecure }
         PushError { Registry, Uploads, Upload, TagImmutable, Create, TooLarge, TagMoved, NotThere }
     };

@@ -70,7 +70,7 @@ impl LocalEcr {
     /// Where STS is, the instance metadata service, and IAM Identity Center.
     #[must_use]
     pub fn identity_url(&self) -> String {
-        format!("http://{}", self.shared.addresses.identity)
+        format!("{}://{}", self.shared.scheme(), self.shared.addresses.identity)
     }
 
     /// Where the container endpoint is, for `AWS_CONTAINER_CREDENTIALS_FULL_URI`.
