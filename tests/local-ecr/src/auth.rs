@@ -1,6 +1,6 @@
 //! Tokens that were issued, and what the `Authorization` header of a request is worth.
 //!
-//! API requests must name the known access key, a region that has a registry and the service `ecr`
+//! API requests must name a known access key, a region that has a registry and the API's service
 //! in their `SigV4` header. The signature itself is not verified.
 
 use std::collections::BTreeMap;
@@ -10,11 +10,46 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use crate::config::RegistryId;
 use crate::digest::{Algorithm, Digest};
 use crate::journal::{Credential, Signed};
 
 /// How long a token lasts (facts/ecr.md, Credentials).
 const TWELVE_HOURS: Duration = Duration::from_hours(12);
+
+/// What a token is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Registries in this region, whatever the account, as a Basic password (facts/ecr.md: a token is region-bound).
+    Region(String),
+    /// ECR Public's exchange, as a Basic password.
+    Exchange,
+    /// ECR Public's registry, as a bearer token.
+    Bearer,
+}
+
+impl Kind {
+    /// The kind that the API gives for a registry.
+    pub(crate) fn of(registry: &RegistryId) -> Self {
+        if registry.public { Self::Exchange } else { Self::Region(registry.region.clone()) }
+    }
+
+    /// Whether a token opens a registry when it is presented in this way.
+    fn opens(&self, registry: &RegistryId, scheme: Scheme) -> bool {
+        match self {
+            Self::Region(region) => scheme == Scheme::Basic && !registry.public && *region == registry.region,
+            Self::Exchange => scheme == Scheme::Basic && registry.public,
+            Self::Bearer => scheme == Scheme::Bearer && registry.public,
+        }
+    }
+}
+
+/// How a token is presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Basic,
+    Bearer,
+}
 
 /// The registry's tokens, by password.
 #[derive(Debug, Default)]
@@ -24,38 +59,48 @@ pub(crate) struct Tokens {
 
 #[derive(Debug)]
 struct Issued {
-    region: String,
+    kind: Kind,
+    /// The access key that it was given to; none for the one at home.
+    holder: Option<String>,
     requests: u64,
 }
 
 impl Tokens {
-    /// A new password for user `AWS`, as long as ECR's are, for registries in this region
-    /// (facts/ecr.md: a token is region-bound, whatever the account).
-    pub(crate) fn issue(&mut self, region: &str) -> String {
-        let seed = format!("{}{region}{:?}", self.issued.len(), SystemTime::now());
+    /// A new password for user `AWS` or a bearer token, as long as ECR's are.
+    pub(crate) fn issue(&mut self, kind: Kind, holder: Option<&str>) -> String {
+        let seed = format!("{}{kind:?}{:?}", self.issued.len(), SystemTime::now());
         let block = |number: u32| Digest::of(Algorithm::Sha512, format!("{seed}{number}").as_bytes());
         let payload: String = (0..10).map(|number| block(number).as_str()["sha512:".len()..].to_owned()).collect();
         let expiration = seconds(SystemTime::now() + TWELVE_HOURS);
         let password = STANDARD.encode(
             json!({ "payload": payload, "version": "2", "type": "DATA_KEY", "expiration": expiration }).to_string(),
         );
-        self.issued.insert(password.clone(), Issued { region: region.to_owned(), requests: 0 });
+        let issued = Issued { kind, holder: holder.map(str::to_owned), requests: 0 };
+        self.issued.insert(password.clone(), issued);
         password
     }
 
-    /// What a registry request's header is worth; counts the request against the token's lifetime.
-    pub(crate) fn check(&mut self, header: Option<&str>, region: &str, lifetime: Option<u64>) -> Credential {
+    /// What a registry request's header is worth; counts the request against the token's lifetime, unless it is one
+    /// that is only exchanged.
+    pub(crate) fn check(&mut self, header: Option<&str>, registry: &RegistryId, lifetime: Option<u64>) -> Credential {
         let Some(header) = header else {
             return Credential::Absent;
         };
-        let Some(token) = basic_password(header).and_then(|password| self.issued.get_mut(&password)) else {
+        let found = presented(header).and_then(|(scheme, secret)| {
+            let token = self.issued.get_mut(&secret)?;
+            token.kind.opens(registry, scheme).then_some(token)
+        });
+        let Some(token) = found else {
             return Credential::Wrong;
         };
-        if token.region != region {
-            return Credential::Wrong;
-        }
-        token.requests += 1;
+        token.requests += u64::from(token.kind != Kind::Exchange);
         if lifetime.is_some_and(|most| token.requests > most) { Credential::Expired } else { Credential::Valid }
+    }
+
+    /// The access key that a header's token was given to; none for the one at home.
+    pub(crate) fn holder(&self, header: Option<&str>) -> Option<String> {
+        let (_, secret) = presented(header?)?;
+        self.issued.get(&secret)?.holder.clone()
     }
 
     pub(crate) fn passwords(&self) -> Vec<String> {
@@ -63,14 +108,23 @@ impl Tokens {
     }
 }
 
-/// The password of user `AWS` in a Basic header.
-fn basic_password(header: &str) -> Option<String> {
+/// The password of user `AWS` in a Basic header, or a bearer token.
+fn presented(header: &str) -> Option<(Scheme, String)> {
     let (scheme, value) = header.split_once(' ')?;
+    let value = value.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some((Scheme::Bearer, value.to_owned()));
+    }
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let pair = String::from_utf8(STANDARD.decode(value.trim()).ok()?).ok()?;
-    pair.strip_prefix("AWS:").map(str::to_owned)
+    let pair = String::from_utf8(STANDARD.decode(value).ok()?).ok()?;
+    pair.strip_prefix("AWS:").map(|password| (Scheme::Basic, password.to_owned()))
+}
+
+/// How a header presents its token.
+pub(crate) fn scheme(header: Option<&str>) -> Option<Scheme> {
+    presented(header?).map(|(scheme, _)| scheme)
 }
 
 /// What an API request says of who signed it.
@@ -131,8 +185,10 @@ mod tests {
     #[test]
     fn a_token_is_bound_to_its_region_and_to_its_lifetime() {
         let mut tokens = Tokens::default();
-        let header = format!("Basic {}", STANDARD.encode(format!("AWS:{}", tokens.issue("eu-west-1"))));
-        let mut check = |region| tokens.check(Some(&header), region, Some(1));
+        let password = tokens.issue(Kind::Region("eu-west-1".to_owned()), Some("AKIAOTHER"));
+        let header = format!("Basic {}", STANDARD.encode(format!("AWS:{password}")));
+        assert_eq!(tokens.holder(Some(&header)).as_deref(), Some("AKIAOTHER"));
+        let mut check = |region| tokens.check(Some(&header), &RegistryId::new("123456789012", region), Some(1));
         assert_eq!(check("us-east-1"), Credential::Wrong);
         assert_eq!(check("eu-west-1"), Credential::Valid);
         assert_eq!(check("eu-west-1"), Credential::Expired);

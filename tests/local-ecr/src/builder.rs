@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use crate::config::{
     Config, ExpiredToken, LayerLag, MissingLayer, MissingPermission, MissingRepository, RegistryId, TagMutability,
 };
+use crate::denial::{DenyReason, PolicyKind};
 use crate::fault::Fault;
 use crate::handle::LocalEcr;
 use crate::journal::{Journal, Side};
@@ -113,13 +114,13 @@ impl Builder {
 
     /// Takes an IAM action away, such as `ecr:InitiateLayerUpload`.
     pub fn deny(self, action: &str) -> Self {
-        self.set(|config| config.policy.deny(action))
+        self.set(|config| config.policy.deny(action, DenyReason::Missing(PolicyKind::Identity)))
     }
 
     /// Grants an IAM action beyond those of a least-privilege push, such as `ecr:GetDownloadUrlForLayer`.
     /// Without it, asking for it gets a 403 and is a [`Violation::ForbiddenAction`](crate::Violation::ForbiddenAction).
     pub fn allow(self, action: &str) -> Self {
-        self.set(|config| config.policy.allow(action.to_owned()))
+        self.set(|config| config.policy.allow(action))
     }
 
     /// Grants what pulling needs: `ecr:GetDownloadUrlForLayer` and `ecr:ListImages`.
@@ -252,6 +253,9 @@ impl Builder {
     /// No folder, no port, no certificate or no threads.
     pub fn start(self) -> Result<LocalEcr, StartError> {
         let Self { mut config, repositories, port, api_port } = self;
+        if config.public_alias.is_some() {
+            config.home = RegistryId::public(config.home.account);
+        }
         let home = config.home.clone();
         config.repositories.extend(repositories.into_iter().map(|name| (home.clone(), name)));
 

@@ -3,28 +3,44 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::callers::Callers;
 use crate::fault::Fault;
 use crate::iam::Policy;
 use crate::identity;
+use crate::limits::Limits;
 use crate::link::Link;
 use crate::quota::Rate;
+use crate::repository::Creation;
+use crate::scanning;
 use crate::tls::TlsVersion;
 
-/// A private registry: one account in one region.
+/// ECR Public's one host, and the one region of its API (facts/ecr.md, Hosts and Credentials).
+pub(crate) const PUBLIC: (&str, &str) = ("public.ecr.aws", "us-east-1");
+
+/// A registry: a private one of an account in a region, or an account's part of ECR Public.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RegistryId {
     pub(crate) account: String,
     pub(crate) region: String,
+    pub(crate) public: bool,
 }
 
 impl RegistryId {
     pub(crate) fn new(account: impl Into<String>, region: impl Into<String>) -> Self {
-        Self { account: account.into(), region: region.into() }
+        Self { account: account.into(), region: region.into(), public: false }
+    }
+
+    /// An account's part of ECR Public.
+    pub(crate) fn public(account: impl Into<String>) -> Self {
+        Self { public: true, ..Self::new(account, PUBLIC.1) }
     }
 
     /// The standard host name (facts/ecr.md, Hosts).
     pub(crate) fn host(&self) -> String {
-        let Self { account, region } = self;
+        if self.public {
+            return PUBLIC.0.to_owned();
+        }
+        let Self { account, region, .. } = self;
         format!("{account}.dkr.ecr.{region}.{}", self.suffixes().0)
     }
 
@@ -37,9 +53,12 @@ impl RegistryId {
         }
     }
 
-    /// Account and region out of any of ECR's host names; ports are not looked at.
+    /// Account and region out of any of ECR's host names; ports are not looked at. ECR Public's names no account.
     pub(crate) fn from_host(host: &str) -> Option<Self> {
         let host = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        if host == PUBLIC.0 {
+            return Some(Self::public(""));
+        }
         let (account, rest) = host.split_once(".dkr")?;
         let rest = rest.strip_prefix(".ecr").or_else(|| rest.strip_prefix("-ecr"))?;
         let rest = rest.strip_prefix("-fips").unwrap_or(rest).strip_prefix('.')?;
@@ -141,6 +160,36 @@ pub enum ExpiredToken {
     Challenge,
 }
 
+/// The answer to a tag that an image can't have any more (facts/ecr.md, Manifests: 1,000; the words are unknown).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TooManyTags {
+    /// 405 `UNSUPPORTED`, as for too many layers.
+    #[default]
+    Unsupported,
+    /// 400 `TAG_INVALID`, as for an immutable tag.
+    TagInvalid,
+}
+
+/// The answer to whoever puts or gets an image that has been archived; it is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArchivedImage {
+    /// It is as if it weren't there: 404 `MANIFEST_UNKNOWN`. A PUT brings it back.
+    #[default]
+    NotFound,
+    /// 405 `UNSUPPORTED` with the reason, for PUT as for GET; `ImageInaccessible` from the API.
+    Inaccessible,
+}
+
+/// The answer to a GET on an upload session: seen on ECR Public, else unknown (facts/ecr.md, Uploading).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UploadStatus {
+    /// 404 `BLOB_UPLOAD_UNKNOWN`.
+    #[default]
+    NotFound,
+    /// 204 with the `Range` of what is there, as the OCI specification has it. ECR Public's stays a 404.
+    Progress,
+}
+
 /// Everything that may be set before the start.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own for an unknown of facts/ecr.md")]
@@ -153,9 +202,19 @@ pub(crate) struct Config {
     pub(crate) same_digest_refused: bool,
     pub(crate) older_immutability_words: bool,
     pub(crate) policy: Policy,
+    pub(crate) callers: Callers,
+    pub(crate) public_alias: Option<String>,
+    pub(crate) creation: Creation,
+    pub(crate) limits: Limits,
+    pub(crate) scanning: scanning::Settings,
     pub(crate) missing_repository: MissingRepository,
     pub(crate) missing_permission: MissingPermission,
     pub(crate) missing_layer: MissingLayer,
+    pub(crate) too_many_tags: TooManyTags,
+    pub(crate) archived_image: ArchivedImage,
+    pub(crate) upload_status: UploadStatus,
+    pub(crate) single_post: bool,
+    pub(crate) referrers_own_right: bool,
     pub(crate) layer_lag: LayerLag,
     pub(crate) layer_limit: Option<usize>,
     pub(crate) token_lifetime: Option<u64>,
@@ -187,9 +246,19 @@ impl Default for Config {
             same_digest_refused: false,
             older_immutability_words: false,
             policy: Policy::default(),
+            callers: Callers::default(),
+            public_alias: None,
+            creation: Creation::default(),
+            limits: Limits::default(),
+            scanning: scanning::Settings::default(),
             missing_repository: MissingRepository::default(),
             missing_permission: MissingPermission::default(),
             missing_layer: MissingLayer::default(),
+            too_many_tags: TooManyTags::default(),
+            archived_image: ArchivedImage::default(),
+            upload_status: UploadStatus::default(),
+            single_post: false,
+            referrers_own_right: false,
             layer_lag: LayerLag::default(),
             layer_limit: None,
             token_lifetime: None,
@@ -212,9 +281,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The registry that a host names, or else the one at home.
+    pub(crate) fn registry_at(&self, host: &str) -> RegistryId {
+        let named = RegistryId::from_host(host).filter(|named| !(named.public && self.home.public));
+        named.unwrap_or_else(|| self.home.clone())
+    }
+
     /// The regions that have a registry: an API request must be signed for one of them.
     pub(crate) fn has_region(&self, region: &str) -> bool {
-        self.home.region == region || self.repositories.iter().any(|(id, _)| id.region == region)
+        let private = |id: &RegistryId| !id.public && id.region == region;
+        private(&self.home) || self.repositories.iter().any(|(id, _)| private(id))
     }
 }
 

@@ -76,7 +76,7 @@ impl Document {
         if let Some(subject) = fields.get("subject") {
             document.subject = Some(Descriptor::read(subject)?.digest);
         }
-        if [OCI_INDEX, DOCKER_LIST].contains(&media_type) {
+        if is_index(media_type) {
             for child in fields.get("manifests")?.as_array()? {
                 document.children.push(Descriptor::read(child)?.digest);
             }
@@ -110,6 +110,11 @@ impl Descriptor {
             digest: Digest::parse(fields.get("digest")?.as_str()?)?,
         })
     }
+}
+
+/// Whether a media type is one of an index.
+pub(crate) fn is_index(media_type: &str) -> bool {
+    [OCI_INDEX, DOCKER_LIST].contains(&media_type)
 }
 
 /// Layers that are fetched from elsewhere and never uploaded.

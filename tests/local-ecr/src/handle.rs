@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::auth::Kind;
 use crate::builder::Builder;
 use crate::config::RegistryId;
 use crate::fault::Fault;
@@ -127,24 +128,44 @@ impl LocalEcr {
         self.shared.tls.as_ref().map(|tls| tls.ca_file.as_path())
     }
 
-    /// What an AWS SDK needs in its environment to use this server: the key pair, the endpoint and, with TLS, the
-    /// authority.
+    /// What an AWS SDK needs in its environment to use this server: the key pair and the endpoint; that of ECR Public, too,
+    /// when that is at home; with TLS the authority.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let public = self.shared.config.home.public.then(|| ("AWS_ENDPOINT_URL_ECR_PUBLIC", self.api_url()));
         let authority = self.ca_file().map(|file| ("AWS_CA_BUNDLE", file.display().to_string()));
         let mut variables = vec![
             ("AWS_ACCESS_KEY_ID", self.access_key_id().to_owned()),
             ("AWS_SECRET_ACCESS_KEY", self.secret_access_key().to_owned()),
             ("AWS_ENDPOINT_URL_ECR", self.api_url()),
         ];
+        variables.extend(public);
         variables.extend(authority);
         variables
     }
 
-    /// A password for user `AWS` in the default region, as if the API had been asked.
+    /// The same for an identity that [`Builder::identity`] added.
+    ///
+    /// # Panics
+    ///
+    /// Without an identity of this key.
+    #[must_use]
+    pub fn identity_environment(&self, access_key_id: &str) -> Vec<(&'static str, String)> {
+        let caller = self.shared.config.other_caller(access_key_id);
+        let caller = caller.unwrap_or_else(|| panic!("no identity has the key {access_key_id}"));
+        let mut variables = self.environment();
+        variables.retain(|(name, _)| !["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].contains(name));
+        variables.push(("AWS_ACCESS_KEY_ID", access_key_id.to_owned()));
+        variables.push(("AWS_SECRET_ACCESS_KEY", caller.secret_access_key.clone()));
+        variables.extend(caller.session_token.clone().map(|token| ("AWS_SESSION_TOKEN", token)));
+        variables
+    }
+
+    /// A password for user `AWS` in the default region, as if the API had been asked. For ECR Public it is one that is
+    /// good for the exchange.
     #[must_use]
     pub fn issue_password(&self) -> String {
-        lock(&self.shared.state).tokens.issue(self.region())
+        lock(&self.shared.state).tokens.issue(Kind::of(&self.shared.config.home), None)
     }
 
     /// All passwords issued so far, so that a test can look for them where they must not be.

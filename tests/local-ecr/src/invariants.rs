@@ -131,7 +131,8 @@ pub(crate) fn is_stray_credential(call: &Call, port: u16) -> bool {
     let signature = header.starts_with("AWS4-");
     let (name, at) = call.host.rsplit_once(':').unwrap_or((&call.host, ""));
     let loopback = ["127.0.0.1", "localhost", "[::1]"].contains(&name) && at.parse() == Ok(port);
-    let api_host = || ["api.ecr.", "ecr."].iter().any(|start| name.starts_with(start));
+    let api_host =
+        || ["api.ecr.", "ecr.", "api.ecr-public.", "ecr-public."].iter().any(|start| name.starts_with(start));
     match call.side {
         Side::Api => !(signature && (loopback || api_host())),
         Side::Registry => signature || !(loopback || RegistryId::from_host(&call.host).is_some()),

@@ -13,7 +13,8 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// Reads a path without its query; nothing when no place has this form. Repository names may have slashes.
+    /// Reads a path without its query; nothing when no place has this form. Repository names may have slashes, and are
+    /// as they were sent.
     pub(crate) fn parse(path: &str) -> Option<Self> {
         let path = path.replace("%3A", ":").replace("%3a", ":");
         let rest = path.strip_prefix("/v2")?;
@@ -33,7 +34,7 @@ impl Route {
         };
         let repository = segments[..segments.len() - taken].join("/");
         let last = segments.last().map(|&segment| segment.to_owned()).unwrap_or_default();
-        if !is_repository(&repository) {
+        if repository.is_empty() {
             return None;
         }
         Some(match place {
@@ -85,8 +86,12 @@ enum Place {
     Referrers,
 }
 
-/// Lower-case words, parted by slashes, with dots, dashes and underscores between letters.
-fn is_repository(name: &str) -> bool {
+/// ECR's words for a name that can't be a repository's.
+pub(crate) const NAME_FORM: &str = "Invalid parameter at 'repositoryName' failed to satisfy constraint: 'must satisfy regular expression '(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*''";
+
+/// Whether a name may be a repository's: lower-case words, parted by slashes, with dots, dashes and underscores between
+/// letters.
+pub(crate) fn is_repository(name: &str) -> bool {
     let word = |word: &str| {
         let edge = |byte: Option<u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         edge(word.bytes().next())
@@ -119,7 +124,7 @@ mod tests {
                 Some(Route::Blob { repository: repository.clone(), digest: "a:b".into() }),
             ),
             ("/v2/team/blobs/app/tags/list", Some(Route::Tags { repository })),
-            ("/v2/App/tags/list", None),
+            ("/v2/App/tags/list", Some(Route::Tags { repository: "App".into() })),
             ("/v2/manifests/v1", None),
             ("/v1/app", None),
         ] {

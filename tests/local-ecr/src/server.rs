@@ -143,7 +143,7 @@ impl Call {
         // HTTP/2 has it in the URI.
         let authority = request.uri.authority().map(hyper::http::uri::Authority::as_str);
         let host = text(HOST.as_str()).or(authority).unwrap_or_default().to_owned();
-        let registry = RegistryId::from_host(&host).unwrap_or_else(|| shared.config.home.clone());
+        let registry = shared.config.registry_at(&host);
         let path = request.uri.path().to_owned();
         let query = request.uri.query().unwrap_or_default();
         let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
@@ -152,7 +152,7 @@ impl Call {
         let credential = match (side, text(AUTHORIZATION.as_str())) {
             (_, None) => Credential::Absent,
             (Side::Registry, header) => {
-                lock(&shared.state).tokens.check(header, &registry.region, shared.config.token_lifetime)
+                lock(&shared.state).tokens.check(header, &registry, shared.config.token_lifetime)
             }
             // The API and those who hand out credentials judge for themselves and correct this; elsewhere none is good.
             (Side::Api | Side::Identity | Side::Elsewhere, Some(_)) => Credential::Wrong,

@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
 use crate::auth::Tokens;
-use crate::config::{Config, LayerLag, RegistryId, TagMutability};
+use crate::config::{Config, LayerLag, RegistryId};
 use crate::digest::Digest;
 use crate::document::Document;
 use crate::fault::Fault;
 use crate::identity::Temporary;
 use crate::invariants::Violation;
 use crate::quota::Bucket;
+use crate::repository::RepositorySettings;
+use crate::scanning::Scan;
 use crate::store::Upload;
 
 /// Everything that changes while the server runs.
@@ -28,7 +30,11 @@ pub(crate) struct State {
     /// Access tokens of IAM Identity Center that were given for refresh tokens.
     pub(crate) sso_tokens: Vec<String>,
     pub(crate) faults: Vec<Fault>,
-    pub(crate) buckets: BTreeMap<String, Bucket>,
+    pub(crate) buckets: BTreeMap<(RegistryId, &'static str), Bucket>,
+    /// API requests of keys that expire.
+    pub(crate) asked: BTreeMap<String, u64>,
+    /// Whether somebody else has made the repository that [`Builder::creation_race`](crate::Builder::creation_race) is about.
+    pub(crate) raced: bool,
     pub(crate) violations: Vec<Violation>,
     /// How many sessions were ever opened: a part of their names.
     pub(crate) opened: u64,
@@ -40,16 +46,21 @@ impl State {
         for (registry, name) in &config.repositories {
             state.create(config, registry, name);
         }
-        state.buckets = config.rates.iter().map(|(name, rate)| (name.clone(), Bucket::full(*rate))).collect();
         state
     }
 
     /// Makes a repository, unless it is there.
     pub(crate) fn create(&mut self, config: &Config, registry: &RegistryId, name: &str) -> &mut Repository {
-        let mutability = || config.mutability.get(name).cloned().unwrap_or_default();
-        self.repositories
-            .entry((registry.clone(), name.to_owned()))
-            .or_insert_with(|| Repository { mutability: mutability(), ..Repository::default() })
+        let settings = || RepositorySettings {
+            mutability: config.mutability.get(name).cloned().unwrap_or_default(),
+            encryption: config.creation.encryption.get(name).cloned().unwrap_or_default(),
+            ..RepositorySettings::default()
+        };
+        self.repositories.entry((registry.clone(), name.to_owned())).or_insert_with(|| Repository {
+            settings: settings(),
+            created: now(),
+            ..Repository::default()
+        })
     }
 
     pub(crate) fn repository(&self, registry: &RegistryId, name: &str) -> Option<&Repository> {
@@ -64,17 +75,22 @@ impl State {
 /// One repository.
 #[derive(Debug, Default)]
 pub(crate) struct Repository {
-    pub(crate) mutability: TagMutability,
+    pub(crate) settings: RepositorySettings,
+    /// In seconds since 1970.
+    pub(crate) created: u64,
     pub(crate) blobs: BTreeMap<Digest, Blob>,
     pub(crate) manifests: BTreeMap<Digest, Manifest>,
     pub(crate) tags: BTreeMap<String, Digest>,
+    /// Scans that were asked about, by image.
+    pub(crate) scans: BTreeMap<Digest, Scan>,
 }
 
 impl Repository {
     /// A blob whose upload was just acknowledged. One that was there keeps its age.
     pub(crate) fn add_blob(&mut self, digest: Digest, size: u64, lag: LayerLag) {
         let refusals = if let LayerLag::Refusals(refusals) = lag { refusals } else { 0 };
-        self.blobs.entry(digest).or_insert(Blob { size, since: Instant::now(), refusals });
+        let blob = Blob { size, since: Instant::now(), refusals, archived: false };
+        self.blobs.entry(digest).or_insert(blob).archived = false;
     }
 
     /// The digest that a tag or digest stands for.
@@ -103,6 +119,8 @@ pub(crate) struct Blob {
     pub(crate) since: Instant,
     /// Manifests that are still to be refused for its lack.
     pub(crate) refusals: u32,
+    /// Whether it has been moved to archive storage: for a push it is not there (facts/ecr.md, Speed).
+    pub(crate) archived: bool,
 }
 
 impl Blob {
@@ -126,6 +144,21 @@ pub(crate) struct Manifest {
     pub(crate) media_type: String,
     pub(crate) bytes: Bytes,
     pub(crate) document: Document,
+    /// In seconds since 1970.
+    pub(crate) pushed: u64,
+    /// Whether it has been moved to archive storage.
+    pub(crate) archived: bool,
+}
+
+impl Manifest {
+    pub(crate) fn new(media_type: &str, bytes: Bytes, document: Document) -> Self {
+        Self { media_type: media_type.to_owned(), bytes, document, pushed: now(), archived: false }
+    }
+}
+
+/// The time, in seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// An upload session.

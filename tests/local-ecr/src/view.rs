@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::config::{LayerLag, RegistryId};
 use crate::digest::{Algorithm, Digest};
 use crate::document::Document;
+use crate::repository::RepositorySettings;
 use crate::server::Shared;
 use crate::state::{Manifest, Repository};
 use crate::sync::lock;
@@ -73,6 +74,40 @@ impl<'a> RegistryView<'a> {
         held.then(|| self.shared.store.blob_path(&digest))
     }
 
+    /// What a repository is set to.
+    #[must_use]
+    pub fn repository_settings(&self, repository: &str) -> Option<RepositorySettings> {
+        self.read(repository, |held| held.settings.clone())
+    }
+
+    /// Moves a blob to archive storage.
+    ///
+    /// # Panics
+    ///
+    /// When it isn't there.
+    pub fn archive_blob(&self, repository: &str, digest: &str) {
+        self.change(repository, digest, |held, digest| held.blobs.get_mut(digest).map(|blob| blob.archived = true));
+    }
+
+    /// Moves an image to archive storage.
+    ///
+    /// # Panics
+    ///
+    /// When it isn't there.
+    pub fn archive_image(&self, repository: &str, digest: &str) {
+        let archive = |held: &mut Repository, digest: &Digest| {
+            held.manifests.get_mut(digest).map(|manifest| manifest.archived = true)
+        };
+        self.change(repository, digest, archive);
+    }
+
+    fn change(&self, repository: &str, digest: &str, work: impl FnOnce(&mut Repository, &Digest) -> Option<()>) {
+        let mut state = lock(&self.shared.state);
+        let held = state.repository_mut(&self.registry, repository);
+        let done = held.zip(Digest::parse(digest)).and_then(|(held, digest)| work(held, &digest));
+        done.unwrap_or_else(|| panic!("{repository} has no {digest}"));
+    }
+
     /// Puts a blob there, and the repository too if it is missing; gives the digest.
     ///
     /// # Panics
@@ -98,7 +133,7 @@ impl<'a> RegistryView<'a> {
         let document = Document::read(media_type, bytes)
             .unwrap_or_else(|unreadable| panic!("not a manifest of type {media_type}: {unreadable:?}"));
         let digest = Digest::of(Algorithm::Sha256, bytes);
-        let manifest = Manifest { media_type: media_type.to_owned(), bytes: Bytes::copy_from_slice(bytes), document };
+        let manifest = Manifest::new(media_type, Bytes::copy_from_slice(bytes), document);
         let mut state = lock(&self.shared.state);
         let held = state.create(&self.shared.config, &self.registry, repository);
         held.manifests.insert(digest.clone(), manifest);

@@ -25,7 +25,10 @@ impl Exchange<'_> {
 
     fn blob(&self, repository: &str, digest: &str) -> Result<(Digest, u64), Refusal> {
         let digest = parse_digest(digest)?;
-        let size = self.within(repository, |held| held.blobs.get(&digest).map(|blob| blob.size))?;
+        let size = self.within(repository, |held| {
+            // Archived counts as absent (facts/ecr.md, Speed).
+            held.blobs.get(&digest).filter(|blob| !blob.archived).map(|blob| blob.size)
+        })?;
         let unknown = || error_reply(404, "BLOB_UNKNOWN", &format!("blob unknown to registry: {digest}"));
         let size = size.ok_or_else(unknown)?;
         Ok((digest, size))

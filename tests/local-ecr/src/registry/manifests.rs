@@ -1,18 +1,14 @@
 //! Manifests and tags (facts/ecr.md, Manifests and tags).
 
-use bytes::Bytes;
 use serde_json::json;
 
 use super::{Exchange, digest_invalid, parse_digest};
-use crate::config::{Config, LayerLag, MissingLayer};
-use crate::digest::{Algorithm, Digest};
-use crate::document::{Document, Unreadable};
+use crate::config::{MissingLayer, TooManyTags};
+use crate::digest::Digest;
 use crate::iam::Action;
+use crate::images::{MANIFEST_LIMIT, Misplaced, NewImage, TAG_FORM, Unfound, find, is_tag, put};
 use crate::reply::{Refusal, Reply, error_reply};
-use crate::state::{Manifest, Repository};
-
-/// Bytes that a manifest may have.
-const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
+use crate::sync::lock;
 
 impl Exchange<'_> {
     /// HEAD: the digest is in a header.
@@ -29,13 +25,15 @@ impl Exchange<'_> {
     fn manifest(&self, repository: &str, reference: &str) -> Result<(Digest, Reply), Refusal> {
         self.permit(Action::BatchGetImage, repository)?;
         check_reference(reference)?;
-        self.within(repository, |held| {
-            let digest = held.resolve(reference)?.clone();
-            let manifest = held.manifests.get(&digest)?;
+        let found = self.within(repository, |held| {
+            let (digest, manifest) = find(held, reference, &self.shared.config)?;
             let reply = Reply::new(200).header("Content-Type", &manifest.media_type).body(manifest.bytes.clone());
-            Some((digest, reply))
-        })?
-        .ok_or_else(|| error_reply(404, "MANIFEST_UNKNOWN", "Requested image not found").into())
+            Ok((digest.clone(), reply))
+        })?;
+        found.map_err(|unfound| match unfound {
+            Unfound::Missing => error_reply(404, "MANIFEST_UNKNOWN", "Requested image not found").into(),
+            Unfound::Archived => archived(),
+        })
     }
 
     /// PUT: everything it points to must be there. The reply has no `Location`.
@@ -48,28 +46,15 @@ impl Exchange<'_> {
             let constraint = format!("Member must have length less than or equal to {MANIFEST_LIMIT}");
             return Err(unsupported(&constraint));
         };
-        let media_type = self.call.header("content-type").unwrap_or_default().to_owned();
-        let document = Document::read(&media_type, &bytes).map_err(|unreadable| match unreadable {
-            Unreadable::Syntax => unsupported("Invalid JSON syntax"),
-            Unreadable::MediaType => {
-                let message = "The media type of the manifest does not match the content type of the request";
-                error_reply(400, "MANIFEST_INVALID", message).into()
-            }
-        })?;
-        let digest = self.digest_of(reference, &bytes)?;
+        let media_type = self.call.header("content-type").unwrap_or_default();
         let config = &self.shared.config;
-        let subject = document.subject.clone();
-        let tag = Digest::parse(reference).is_none().then_some(reference);
-        self.within(repository, |held| {
-            check_document(held, &document, config).map_err(|lack| self.lacking(repository, &lack))?;
-            if let Some(tag) = tag {
-                check_tag(held, repository, tag, &digest, config)?;
-                held.tags.insert(tag.to_owned(), digest.clone());
-            }
-            held.manifests.insert(digest.clone(), Manifest { media_type, bytes, document });
-            Ok::<_, Refusal>(())
-        })??;
-        let reply = Reply::new(201).header("Docker-Content-Digest", digest.as_str());
+        let by_digest = reference.contains(':');
+        let (tag, digest) = if by_digest { (None, Some(reference)) } else { (Some(reference), None) };
+        let image = NewImage { media_type, bytes, tag, digest };
+        let placed = put(self.shared, &self.call.registry, repository, image);
+        let placed = placed.map_err(|misplaced| self.misplaced(repository, misplaced))?;
+        let subject = placed.subject;
+        let reply = Reply::new(201).header("Docker-Content-Digest", placed.digest.as_str());
         Ok(match subject {
             // The header says that the referrers API will name it.
             Some(subject) if config.oci_subject_header && config.referrers_api => {
@@ -79,31 +64,45 @@ impl Exchange<'_> {
         })
     }
 
-    /// The digest of a manifest, which must be the one it is put under.
-    fn digest_of(&self, reference: &str, bytes: &Bytes) -> Result<Digest, Refusal> {
-        let Some(wanted) = Digest::parse(reference) else {
-            return Ok(Digest::of(Algorithm::Sha256, bytes));
-        };
-        let known = self.shared.config.sha512 || wanted.algorithm() == Algorithm::Sha256;
-        if known && Digest::of(wanted.algorithm(), bytes) == wanted {
-            Ok(wanted)
-        } else {
-            Err(digest_invalid(reference))
+    /// ECR's words for why an image can't be put.
+    fn misplaced(&self, repository: &str, misplaced: Misplaced) -> Refusal {
+        let config = &self.shared.config;
+        match misplaced {
+            Misplaced::RepositoryMissing => self.name_unknown(repository),
+            Misplaced::Syntax => unsupported("Invalid JSON syntax"),
+            Misplaced::MediaType => {
+                let message = "The media type of the manifest does not match the content type of the request";
+                error_reply(400, "MANIFEST_INVALID", message).into()
+            }
+            Misplaced::Digest(digest) => digest_invalid(&digest),
+            Misplaced::TooManyLayers => unsupported("Limit on number of layers per image exceeded"),
+            Misplaced::Children(digests) => self.lacking(400, "MANIFEST_BLOB_UNKNOWN", "Images", repository, &digests),
+            Misplaced::Layers(digests) => {
+                let (status, code) = match config.missing_layer {
+                    MissingLayer::BlobUploadUnknown => (404, "BLOB_UPLOAD_UNKNOWN"),
+                    MissingLayer::ManifestBlobUnknown => (400, "MANIFEST_BLOB_UNKNOWN"),
+                };
+                self.lacking(status, code, "Layers", repository, &digests)
+            }
+            Misplaced::Immutable(tag) => {
+                let what = if config.older_immutability_words { "repository" } else { "tag" };
+                let message = format!(
+                    "The image tag '{tag}' already exists in the '{repository}' repository and cannot be overwritten because the {what} is immutable."
+                );
+                error_reply(400, "TAG_INVALID", &message).into()
+            }
+            Misplaced::TooManyTags => match config.too_many_tags {
+                TooManyTags::Unsupported => unsupported("Limit on number of tags per image exceeded"),
+                TooManyTags::TagInvalid => {
+                    error_reply(400, "TAG_INVALID", "Limit on number of tags per image exceeded").into()
+                }
+            },
+            Misplaced::Archived => archived(),
+            Misplaced::Key(failure) => key_failure("MANIFEST_INVALID", &failure),
         }
     }
 
-    /// ECR's words for what a manifest lacks.
-    fn lacking(&self, repository: &str, lack: &Lack) -> Refusal {
-        let (status, code, what, digests) = match (lack, self.shared.config.missing_layer) {
-            (Lack::TooManyLayers, _) => {
-                return unsupported("Limit on number of layers per image exceeded");
-            }
-            (Lack::Children(digests), _) => (400, "MANIFEST_BLOB_UNKNOWN", "Images", digests),
-            (Lack::Layers(digests), MissingLayer::BlobUploadUnknown) => (404, "BLOB_UPLOAD_UNKNOWN", "Layers", digests),
-            (Lack::Layers(digests), MissingLayer::ManifestBlobUnknown) => {
-                (400, "MANIFEST_BLOB_UNKNOWN", "Layers", digests)
-            }
-        };
+    fn lacking(&self, status: u16, code: &str, what: &str, repository: &str, digests: &[Digest]) -> Refusal {
         let account = &self.call.registry.account;
         let digests: Vec<_> = digests.iter().map(Digest::as_str).collect();
         let message = format!(
@@ -121,53 +120,14 @@ impl Exchange<'_> {
             Reply::new(200).json("application/json; charset=utf-8", &json!({ "name": repository, "tags": tags }))
         })
     }
-}
 
-/// What a manifest may not be taken for.
-enum Lack {
-    Children(Vec<Digest>),
-    Layers(Vec<Digest>),
-    TooManyLayers,
-}
-
-fn check_document(held: &mut Repository, document: &Document, config: &Config) -> Result<(), Lack> {
-    if config.layer_limit.is_some_and(|limit| document.layers > limit) {
-        return Err(Lack::TooManyLayers);
+    /// Refuses bytes for a repository whose key can't be used.
+    pub(super) fn check_key(&self, repository: &str, code: &str) -> Result<(), Refusal> {
+        let state = lock(&self.shared.state);
+        let held = state.repository(&self.call.registry, repository);
+        let failure = held.and_then(|held| self.shared.config.creation.key_failure(&held.settings.encryption));
+        failure.map_or(Ok(()), |failure| Err(key_failure(code, &failure)))
     }
-    let absent = |digest: &&Digest| !held.manifests.contains_key(digest);
-    let children: Vec<_> = document.children.iter().filter(absent).cloned().collect();
-    if !children.is_empty() {
-        return Err(Lack::Children(children));
-    }
-    let known = |digest: &Digest| held.manifests.values().any(|manifest| manifest.document.blobs.contains(digest));
-    // A blob that a manifest names already has outlived its lag.
-    let lag = |digest: &Digest| {
-        if known(digest) { LayerLag::None } else { config.layer_lag }
-    };
-    let lags: Vec<_> = document.blobs.iter().map(|digest| (digest.clone(), lag(digest))).collect();
-    let mut layers = Vec::new();
-    for (digest, lag) in lags {
-        if !held.blobs.get_mut(&digest).is_some_and(|blob| blob.settled(lag)) && !layers.contains(&digest) {
-            layers.push(digest);
-        }
-    }
-    if layers.is_empty() { Ok(()) } else { Err(Lack::Layers(layers)) }
-}
-
-/// Whether a tag may be put on a digest.
-fn check_tag(held: &Repository, repository: &str, tag: &str, digest: &Digest, config: &Config) -> Result<(), Refusal> {
-    let Some(present) = held.tags.get(tag).filter(|_| held.mutability.is_immutable(tag)) else {
-        return Ok(());
-    };
-    // Whether the same digest again is refused is unknown.
-    if present == digest && !config.same_digest_refused {
-        return Ok(());
-    }
-    let what = if config.older_immutability_words { "repository" } else { "tag" };
-    let message = format!(
-        "The image tag '{tag}' already exists in the '{repository}' repository and cannot be overwritten because the {what} is immutable."
-    );
-    Err(error_reply(400, "TAG_INVALID", &message).into())
 }
 
 /// A digest in its form, or a tag in its.
@@ -175,15 +135,16 @@ fn check_reference(reference: &str) -> Result<(), Refusal> {
     if reference.contains(':') {
         return parse_digest(reference).map(|_| ());
     }
-    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let form = reference.bytes().next().is_some_and(word)
-        && reference.len() <= 128
-        && reference.bytes().all(|b| word(b) || b == b'.' || b == b'-');
-    if form {
-        return Ok(());
-    }
-    let message = "Invalid parameter at 'imageTag' failed to satisfy constraint: 'must satisfy regular expression '[a-zA-Z0-9-_.]+''";
-    Err(error_reply(400, "TAG_INVALID", message).into())
+    if is_tag(reference) { Ok(()) } else { Err(error_reply(400, "TAG_INVALID", TAG_FORM).into()) }
+}
+
+/// The registry's form of the API's `KmsException`; the code is a guess.
+fn key_failure(code: &str, failure: &str) -> Refusal {
+    error_reply(400, code, &format!("KmsException: {failure}")).into()
+}
+
+fn archived() -> Refusal {
+    error_reply(405, "UNSUPPORTED", "The image has been archived. Restore it before it is used.").into()
 }
 
 fn unsupported(constraint: &str) -> Refusal {

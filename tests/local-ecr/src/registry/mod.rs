@@ -3,21 +3,21 @@
 mod blobs;
 mod manifests;
 mod referrers;
+mod token;
 mod uploads;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use hyper::Method;
 
 use crate::body::Inbound;
 use crate::config::{ExpiredToken, MissingRepository};
 use crate::digest::Digest;
-use crate::iam::{Action, refusal, repository_arn};
-use crate::invariants::Violation;
+use crate::iam::{Action, Service};
 use crate::journal::Credential;
+use crate::permission::{Asked, Deed, Denied, permit};
 use crate::reply::{Refusal, Reply, error_reply};
-use crate::route::Route;
+use crate::route::{NAME_FORM, Route, is_repository};
 use crate::server::{Call, Shared};
 use crate::state::Repository;
 use crate::sync::lock;
@@ -48,21 +48,26 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     async fn dispatch(mut self) -> Result<Reply, Refusal> {
+        if self.is_exchange() {
+            return self.token();
+        }
         let Some(route) = self.call.route.clone() else {
             return Ok(self.shared.unknown(self.call));
         };
         self.authenticate()?;
+        if route.repository().is_some_and(|name| !is_repository(name)) {
+            return Err(error_reply(400, "NAME_INVALID", NAME_FORM).into());
+        }
         match (self.call.method.clone(), route) {
             (Method::GET | Method::HEAD, Route::Base) => Ok(Reply::new(200)),
             (Method::HEAD, Route::Blob { repository, digest }) => self.blob_head(&repository, &digest),
             (Method::GET, Route::Blob { repository, digest }) => self.blob_get(&repository, &digest),
-            (Method::POST, Route::Uploads { repository }) => self.upload_open(&repository),
+            (Method::POST, Route::Uploads { repository }) => self.upload_open(&repository).await,
             (Method::PATCH, Route::Session { repository, id }) => self.upload_patch(&repository, &id).await,
             (Method::PUT, Route::Session { repository, id }) => self.upload_finish(&repository, &id).await,
             (Method::DELETE, Route::Session { repository, id }) => self.upload_cancel(&repository, &id),
-            (Method::GET | Method::HEAD, Route::Session { .. }) => {
-                // Seen on public ECR, unknown on private (facts/ecr.md, Uploading).
-                Ok(error_reply(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"))
+            (Method::GET | Method::HEAD, Route::Session { repository, id }) => {
+                self.upload_status(&repository, &id).await
             }
             (Method::HEAD, Route::Manifest { repository, reference }) => self.manifest_head(&repository, &reference),
             (Method::GET, Route::Manifest { repository, reference }) => self.manifest_get(&repository, &reference),
@@ -75,43 +80,37 @@ impl Exchange<'_> {
         }
     }
 
-    /// Basic auth with an issued token, or one of the refusals of facts/ecr.md, Credentials.
+    /// Auth with an issued token, Basic or for ECR Public Bearer, or one of the refusals of facts/ecr.md, Credentials.
     fn authenticate(&self) -> Result<(), Refusal> {
+        if self.is_unexchanged() {
+            self.shared.journal.note(self.sequence, |entry| entry.credential = Credential::Wrong);
+            return Err(self.challenge());
+        }
         match (self.call.credential, self.shared.config.expired_token) {
             (Credential::Valid, _) => Ok(()),
             (Credential::Expired, ExpiredToken::Denied) => {
                 let message = "Your authorization token has expired. Reauthenticate and try again.";
                 Err(error_reply(403, "DENIED", message).into())
             }
-            _ => {
-                let realm =
-                    format!("Basic realm=\"https://{}/\",service=\"ecr.amazonaws.com\"", self.call.registry.host());
-                Err(Reply::new(401)
-                    .header("Www-Authenticate", &realm)
-                    .header("Content-Type", "text/plain; charset=utf-8")
-                    .body("Not Authorized")
-                    .into())
-            }
+            _ => Err(self.challenge()),
         }
     }
 
-    /// Notes the action that a request needs, and refuses it for want of permission or of quota.
+    /// Notes the action that a request needs, and says whether it may be done.
+    fn may(&self, action: Action, repository: &str, asked: Asked) -> Result<(), Denied> {
+        let registry = &self.call.registry;
+        let service = if registry.public { Service::Public } else { Service::Private };
+        if action.is_of(service) {
+            self.shared.journal.note(self.sequence, |entry| entry.actions.push(action.name(service)));
+        }
+        let holder = lock(&self.shared.state).tokens.holder(self.call.authorization());
+        let deed = Deed { action, registry, repository: Some(repository), asked };
+        permit(self.shared, self.call, holder.as_deref(), deed)
+    }
+
+    /// The same, refused in the registry's form.
     fn permit(&self, action: Action, repository: &str) -> Result<(), Refusal> {
-        self.shared.journal.note(self.sequence, |entry| entry.actions.push(action.name()));
-        if !self.shared.config.policy.allows(action) {
-            if !action.is_least_privilege() {
-                let request = self.call.to_string();
-                self.shared.violate(Violation::ForbiddenAction { action: action.name(), request });
-            }
-            let resource = repository_arn(&self.call.registry, repository);
-            return Err(error_reply(403, "DENIED", &refusal(&self.call.registry, action, &resource)).into());
-        }
-        if within_quota(self.shared, action) {
-            Ok(())
-        } else {
-            // Without `Retry-After` (facts/ecr.md, Speed).
-            Err(error_reply(429, "TOOMANYREQUESTS", "Rate exceeded").into())
-        }
+        self.may(action, repository, Asked::Needed).map_err(denied)
     }
 
     /// Does something with a repository, or says that it isn't there.
@@ -141,10 +140,12 @@ impl Exchange<'_> {
     }
 }
 
-/// Takes one request out of the action's quota, if it has one.
-pub(crate) fn within_quota(shared: &Shared, action: Action) -> bool {
-    let mut state = lock(&shared.state);
-    state.buckets.get_mut(action.name()).is_none_or(|bucket| bucket.take(Instant::now()))
+fn denied(denied: Denied) -> Refusal {
+    match denied {
+        Denied::Forbidden(sentence) => error_reply(403, "DENIED", &sentence).into(),
+        // Without `Retry-After` (facts/ecr.md, Speed).
+        Denied::Throttled => error_reply(429, "TOOMANYREQUESTS", "Rate exceeded").into(),
+    }
 }
 
 fn digest_invalid(text: &str) -> Refusal {

@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Exchange, parse_digest};
+use super::{Exchange, denied, parse_digest};
 use crate::digest::Digest;
 use crate::document::OCI_INDEX;
 use crate::iam::Action;
+use crate::permission::Asked;
 use crate::reply::{Refusal, Reply};
 use crate::state::Manifest;
 
@@ -18,8 +19,10 @@ impl Exchange<'_> {
                 .header("Content-Type", "text/plain; charset=utf-8")
                 .body("404 page not found\n"));
         }
-        // AWS documents this action for the API's ListImageReferrers too.
-        self.permit(Action::BatchGetImage, repository)?;
+        // AWS documents BatchGetImage for the API's ListImageReferrers too; which one the registry asks for is unknown.
+        let own = self.shared.config.referrers_own_right;
+        let action = if own { Action::ListImageReferrers } else { Action::BatchGetImage };
+        self.may(action, repository, Asked::Tried).map_err(denied)?;
         let subject = parse_digest(subject)?;
         let wanted = self.call.query.get("artifactType");
         let manifests: Vec<_> = self.within(repository, |held| {

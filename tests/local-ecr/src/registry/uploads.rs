@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tokio::task::block_in_place;
 
-use super::{Exchange, digest_invalid, parse_digest};
+use super::{Exchange, denied, digest_invalid, parse_digest};
 use crate::body::Broken;
-use crate::config::{MissingPermission, MissingRepository};
+use crate::config::{MissingPermission, MissingRepository, UploadStatus};
 use crate::digest::{Algorithm, Digest};
 use crate::iam::Action;
+use crate::permission::{Asked, Denied};
 use crate::reply::{Refusal, Reply, error_reply};
 use crate::state::Session;
 use crate::store::Upload;
@@ -17,23 +18,42 @@ use crate::sync::lock;
 /// A part that isn't the last must have this many bytes.
 const PART_MINIMUM: u64 = 5 * 1024 * 1024;
 
+/// The code of a blob that can't be written for want of a key.
+const KEY_CODE: &str = "BLOB_UPLOAD_INVALID";
+
 impl Exchange<'_> {
     /// POST: a session, or a mount.
-    pub(super) fn upload_open(&self, repository: &str) -> Result<Reply, Refusal> {
+    pub(super) async fn upload_open(&mut self, repository: &str) -> Result<Reply, Refusal> {
         let config = &self.shared.config;
-        if let Err(refusal) = self.permit(Action::InitiateLayerUpload, repository) {
-            let allowed = config.policy.allows(Action::InitiateLayerUpload);
-            let closes = config.missing_permission == MissingPermission::CloseConnection;
-            return Err(if closes && !allowed { Refusal::Cut } else { refusal });
+        let closes = config.missing_permission == MissingPermission::CloseConnection;
+        match self.may(Action::InitiateLayerUpload, repository, Asked::Needed) {
+            Err(Denied::Forbidden(_)) if closes => return Err(Refusal::Cut),
+            outcome => outcome.map_err(denied)?,
         }
         self.create_on_push(repository);
         if let Err(refusal) = self.within(repository, |_| ()) {
             let closes = config.missing_repository == MissingRepository::CloseConnection;
             return Err(if closes { Refusal::Cut } else { refusal });
         }
+        self.check_key(repository, KEY_CODE)?;
         if let Some(reply) = self.mount(repository)? {
             return Ok(reply);
         }
+        let id = self.open(repository)?;
+        if self.shared.config.single_post && self.call.query.contains_key("digest") {
+            return self.upload_finish(repository, &id).await;
+        }
+        // Absolute and opaque; no Docker-Upload-UUID.
+        let mut reply = Reply::new(202)
+            .header("Location", &self.session_url(repository, &id))
+            .header("OCI-Chunk-Min-Length", "10485760")
+            .header("Range", "0-0");
+        reply.session = Some(id);
+        Ok(reply)
+    }
+
+    /// A new session, which its client doesn't know of yet.
+    fn open(&self, repository: &str) -> Result<String, Refusal> {
         let mut state = lock(&self.shared.state);
         state.opened += 1;
         let id = session_name(state.opened);
@@ -45,38 +65,46 @@ impl Exchange<'_> {
             upload: Arc::new(tokio::sync::Mutex::new(self.shared.store.begin(&id)?)),
         };
         state.sessions.insert(id.clone(), session);
-        // Absolute and opaque; no Docker-Upload-UUID.
-        let mut reply = Reply::new(202)
-            .header("Location", &self.session_url(repository, &id))
-            .header("OCI-Chunk-Min-Length", "10485760")
-            .header("Range", "0-0");
-        reply.session = Some(id);
-        Ok(reply)
+        Ok(id)
+    }
+
+    /// GET: how far the session is, if there is an answer to that (facts/ecr.md, Uploading).
+    pub(super) async fn upload_status(&self, repository: &str, id: &str) -> Result<Reply, Refusal> {
+        if self.call.registry.public || self.shared.config.upload_status == UploadStatus::NotFound {
+            return Err(error_reply(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry").into());
+        }
+        let upload = self.session(repository, id)?;
+        let received = upload.lock().await.received();
+        let reply = Reply::new(204).header("Location", &self.session_url(repository, id));
+        Ok(reply.header("Range", &format!("0-{}", received.saturating_sub(1))))
     }
 
     /// A mount by ECR's rule (facts/ecr.md, Mounts): the account's setting is on, both repositories are of this
-    /// registry, and a manifest in the source names the blob. Else none, silently, and the POST opens a session.
+    /// registry and encrypted alike, and a manifest in the source names the blob. Else none, silently, and the POST opens a session.
     fn mount(&self, repository: &str) -> Result<Option<Reply>, Refusal> {
         let query = &self.call.query;
         let (Some(digest), Some(source)) = (query.get("mount"), query.get("from")) else {
             return Ok(None);
         };
         let digest = parse_digest(digest)?;
-        let action = Action::GetDownloadUrlForLayer;
-        self.shared.journal.note(self.sequence, |entry| entry.actions.push(action.name()));
         let config = &self.shared.config;
-        if !config.blob_mounting || !config.policy.allows(action) {
+        let may = self.may(Action::GetDownloadUrlForLayer, source, Asked::Tried).is_ok();
+        if !config.blob_mounting || self.call.registry.public || !may {
             return Ok(None);
         }
         let mut state = lock(&self.shared.state);
         let named = state.repository(&self.call.registry, source).and_then(|source| {
             let named = source.manifests.values().any(|manifest| manifest.document.blobs.contains(&digest));
-            source.blobs.get(&digest).filter(|_| named).map(|blob| blob.size)
+            let blob = source.blobs.get(&digest).filter(|blob| named && !blob.archived)?;
+            Some((blob.size, source.settings.encryption.clone()))
         });
         let target = state.repository_mut(&self.call.registry, repository);
-        let (Some(size), Some(target)) = (named, target) else {
+        let (Some((size, encryption)), Some(target)) = (named, target) else {
             return Ok(None);
         };
+        if encryption != target.settings.encryption {
+            return Ok(None);
+        }
         target.add_blob(digest.clone(), size, config.layer_lag);
         Ok(Some(self.uploaded(repository, &digest)))
     }
@@ -84,6 +112,7 @@ impl Exchange<'_> {
     /// PATCH: a part. Answered 201, with a `Range` that stays at the first part's end.
     pub(super) async fn upload_patch(&mut self, repository: &str, id: &str) -> Result<Reply, Refusal> {
         self.permit(Action::UploadLayerPart, repository)?;
+        self.check_key(repository, KEY_CODE)?;
         let upload = self.session(repository, id)?;
         let mut upload = upload.lock().await;
         self.receive(&mut upload).await?;
@@ -97,6 +126,7 @@ impl Exchange<'_> {
             self.permit(Action::UploadLayerPart, repository)?;
         }
         self.permit(Action::CompleteLayerUpload, repository)?;
+        self.check_key(repository, KEY_CODE)?;
         let upload = self.session(repository, id)?;
         let digest = self.call.query.get("digest").ok_or_else(|| digest_invalid(""))?;
         let digest = parse_digest(digest)?;
@@ -147,7 +177,13 @@ impl Exchange<'_> {
     }
 
     async fn store(&mut self, upload: &mut Upload) -> Result<(), Refusal> {
+        let limit = self.shared.config.limits.layer(&self.call.registry);
         while let Some(bytes) = self.inbound.next().await.map_err(<Refusal as From<Broken>>::from)? {
+            if upload.received() + bytes.len() as u64 > limit {
+                // That there is a limit is certain, its words aren't (facts/ecr.md, Uploading).
+                let message = format!("Layer size exceeds the maximum of {limit} bytes");
+                return Err(error_reply(400, "SIZE_INVALID", &message).into());
+            }
             block_in_place(|| upload.append(&bytes))?;
         }
         Ok(())

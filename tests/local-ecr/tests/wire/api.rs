@@ -47,7 +47,7 @@ fn others_are_refused_in_aws_form() {
     let denied = signed(&ecr, ecr.access_key_id(), "ap-northeast-2");
     fails(&denied, "AccessDeniedException");
     assert!(denied.text().contains("is not authorized to perform: ecr:GetAuthorizationToken on resource: *"));
-    fails(&call(&ecr, "CreateRepository", ""), "UnknownOperationException");
+    fails(&call(&ecr, "DeleteRepository", ""), "UnknownOperationException");
     ecr.expect_violation(ViolationKind::UnknownRequest);
 }
 

@@ -54,18 +54,27 @@ impl Got {
 /// Talks to the registry with one token; a connection for each request.
 pub(crate) struct Client<'a> {
     pub(crate) ecr: &'a LocalEcr,
-    token: String,
+    authorization: String,
 }
 
 impl<'a> Client<'a> {
     pub(crate) fn new(ecr: &'a LocalEcr) -> Self {
-        let token = base64(&format!("AWS:{}", ecr.issue_password()));
-        Self { ecr, token }
+        Self::with_token(ecr, &base64(&format!("AWS:{}", ecr.issue_password())))
+    }
+
+    /// With a token as the API gives it.
+    pub(crate) fn with_token(ecr: &'a LocalEcr, token: &str) -> Self {
+        Self { ecr, authorization: format!("Basic {token}") }
+    }
+
+    /// With a bearer token.
+    pub(crate) fn with_bearer(ecr: &'a LocalEcr, token: &str) -> Self {
+        Self { ecr, authorization: format!("Bearer {token}") }
     }
 
     pub(crate) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
         let mut raw =
-            format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nAuthorization: Basic {}\r\n", self.token);
+            format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nAuthorization: {}\r\n", self.authorization);
         let length = body.len().to_string();
         let host = &self.ecr.registry_url()[7..];
         let given = |name: &str| headers.iter().any(|(known, _)| *known == name);
