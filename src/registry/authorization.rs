@@ -36,12 +36,19 @@ impl Shown {
     }
 }
 
+/// A bearer token, and the challenge that it was got for.
+#[derive(Debug)]
+struct Bearer {
+    challenge: Challenge,
+    header: HeaderValue,
+}
+
 /// The credentials of one registry, with the bearer tokens that were got for them.
 #[derive(Debug)]
 pub(super) struct Authorization {
     host: Host,
     pub(super) credentials: Credentials,
-    bearers: Mutex<HashMap<String, HeaderValue>>,
+    bearers: Mutex<HashMap<String, Bearer>>,
     timeout: Duration,
 }
 
@@ -52,8 +59,8 @@ impl Authorization {
 
     /// What a request for `repository` is to show.
     pub(super) async fn show(&self, repository: &str) -> Result<Shown, AuthError> {
-        if let Some(header) = self.bearers.lock().await.get(self.key(repository)) {
-            return Ok(Shown::Bearer(header.clone()));
+        if let Some(bearer) = self.bearers.lock().await.get(self.key(repository)) {
+            return Ok(Shown::Bearer(bearer.header.clone()));
         }
         match &self.credentials {
             Credentials::Ecr(token) => Ok(Shown::Ecr(token.get().await?)),
@@ -77,16 +84,20 @@ impl Authorization {
             return Ok(Some(Shown::Ecr(token.renew(stale).await?)));
         }
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let Some(mut challenge) = Challenge::find(challenges) else { return Ok(None) };
+        let found = Challenge::find(challenges);
         let key = self.key(repository);
         // Held while a token is fetched, so that of many requests that were refused together one fetches it.
         let mut bearers = self.bearers.lock().await;
-        if let Some(header) = bearers.get(key) {
-            let stale = matches!(shown, Shown::Bearer(used) if used == header);
+        if let Some(bearer) = bearers.get(key) {
+            let stale = matches!(shown, Shown::Bearer(used) if *used == bearer.header);
             if !stale {
-                return Ok(Some(Shown::Bearer(header.clone())));
+                return Ok(Some(Shown::Bearer(bearer.header.clone())));
             }
         }
+        // Of a token that has expired ECR says so without a challenge (facts/ecr.md, Credentials): that of before stands.
+        let earlier = || bearers.get(key).map(|bearer| bearer.challenge.clone());
+        let Some(given) = found.or_else(earlier) else { return Ok(None) };
+        let mut challenge = given.clone();
         let fetching = async {
             match &self.credentials {
                 Credentials::EcrPublic(token) => {
@@ -107,7 +118,7 @@ impl Authorization {
             let (host, realm) = (self.host.to_string(), challenge.realm());
             Err(AuthError::RealmUnreachable { host, realm, source: Cause::new(elapsed) })
         })?;
-        bearers.insert(key.to_owned(), header.clone());
+        bearers.insert(key.to_owned(), Bearer { challenge: given, header: header.clone() });
         Ok(Some(Shown::Bearer(header)))
     }
 
