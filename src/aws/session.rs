@@ -284,13 +284,13 @@ impl AwsSession {
                 ApiError::Answered(Box::new(AwsAnswer { origin, ..answer }))
             }
             Err(Some(status)) => ApiError::Odd { action, region, status },
-            Err(None) => match find::<Nameless>(&error) {
-                Some(nameless) => ApiError::Nameless { action, region, host: nameless.host.clone() },
-                None => {
-                    let tls = find::<rustls::Error>(&error).is_some();
-                    ApiError::Unreachable { action, region, tls, source: Cause::new(error) }
+            Err(None) => {
+                if let Some(Nameless { host, .. }) = find(&error) {
+                    return ApiError::Nameless { action, region, host: host.clone() };
                 }
-            },
+                let tls = find::<rustls::Error>(&error).is_some();
+                ApiError::Unreachable { action, region, tls, source: Cause::new(error) }
+            }
         }
     }
 }

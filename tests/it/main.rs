@@ -4,17 +4,22 @@
 
 mod support;
 
+mod accounts;
 mod cleanup;
 mod cli;
 mod credentials;
 mod distance;
+mod doctor;
 mod faults;
 mod golden;
 mod hosts;
 mod layouts;
 mod neighbours;
 mod progress;
+mod public;
 mod push;
 mod real;
+mod repositories;
+mod scans;
 mod signals;
 mod unknowns;

@@ -94,7 +94,7 @@ pub enum CredentialsFailure {
         source: Cause,
     },
     /// A profile's process gives none. What it prints is not shown, since nobody knows what it holds.
-    #[error("the credential_process of the profile {profile:?} gave no AWS credentials for {region}{}", within(*seconds))]
+    #[error("the credential_process of the profile {profile} gave no AWS credentials for {region}{}", within(*seconds))]
     Process {
         /// The region of the registry.
         region: String,
@@ -128,7 +128,7 @@ pub enum CredentialsFailure {
 }
 
 fn of(profile: Option<&String>) -> String {
-    profile.map(|profile| format!(" in the profile {profile:?}")).unwrap_or_default()
+    profile.map(|profile| format!(" in the profile {profile}")).unwrap_or_default()
 }
 
 /// The name of a profile behind its place.

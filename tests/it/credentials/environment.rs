@@ -51,7 +51,7 @@ fn credentials_that_have_expired_and_cannot_be_renewed_are_said() {
     let given = ecr.issue_credentials();
     let push = push.env(KEY, &given.access_key_id).env(SECRET, &given.secret_access_key);
     let ran = fails(&ecr, &push.env(SESSION, &given.session_token), 4);
-    ran.says(["ExpiredTokenException", "next: the AWS credentials have expired: get new ones"]);
+    ran.says(["ExpiredTokenException", "next: the AWS credentials (environment) have expired: get new ones"]);
     assert_eq!(ecr.api_requests().len(), 2, "they are looked for once more, and no more");
 }
 

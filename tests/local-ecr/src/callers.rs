@@ -14,7 +14,7 @@ pub(crate) struct Caller {
     /// What must come along in `X-Amz-Security-Token`.
     pub(crate) session_token: Option<String>,
     pub(crate) account: String,
-    arn: String,
+    pub(crate) arn: String,
     policy: Policy,
 }
 

@@ -178,7 +178,8 @@ impl LocalEcr {
     #[must_use]
     pub fn issue_credentials(&self) -> IssuedCredentials {
         let expires_in = self.shared.config.identity.expires_in;
-        lock(&self.shared.state).temporary.issue(identity::Source::Test, expires_in)
+        let principal = identity::assumed_role(&self.shared, "test", "test");
+        lock(&self.shared.state).temporary.issue(identity::Source::Test, principal, expires_in)
     }
 
     /// All temporary credentials so far, in the order of their making.

@@ -45,6 +45,7 @@ actions!(
     DescribeImageScanFindings,
     DescribeImages,
     DescribeRepositories,
+    DescribeRepositoryCreationTemplates,
     GetAccountSetting,
     GetAuthorizationToken,
     GetDownloadUrlForLayer,

@@ -9,6 +9,7 @@ mod public;
 mod repositories;
 mod request;
 mod scans;
+mod templates;
 mod token;
 
 use std::sync::Arc;
@@ -64,6 +65,9 @@ fn operation(service: Service, name: &str) -> Option<Operation> {
         (Service::Private, "ListImages") => (Action::ListImages, images::list),
         (Service::Private, "StartImageScan") => (Action::StartImageScan, scans::start),
         (Service::Private, "DescribeImageScanFindings") => (Action::DescribeImageScanFindings, scans::describe),
+        (Service::Private, "DescribeRepositoryCreationTemplates") => {
+            (Action::DescribeRepositoryCreationTemplates, templates::describe)
+        }
         (Service::Private, "GetAccountSetting") => (Action::GetAccountSetting, account::setting),
         (Service::Public, "GetAuthorizationToken") => (Action::GetAuthorizationToken, public::token),
         (Service::Public, "CreateRepository") => (Action::CreateRepository, public::create),
@@ -81,6 +85,10 @@ async fn operate(
     let target = call.header("x-amz-target").unwrap_or_default();
     let named = TARGETS.into_iter().find_map(|(start, service)| Some((service, target.strip_prefix(start)?)));
     let known = named.and_then(|(service, name)| Some((service, operation(service, name)?)));
+    if call.method == "GET" && call.path == "/" && call.authorization().is_none() {
+        // Somebody looks whether anybody is here.
+        return Ok(Err(Exception::new("UnknownOperationException", "")));
+    }
     let Some((service, (action, work))) = known.filter(|_| call.method == "POST" && call.path == "/") else {
         let _ = shared.unknown(call);
         let message = "The requested operation is not recognized by the service.";

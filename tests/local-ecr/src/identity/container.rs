@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Source;
+use super::{Source, assumed_role};
 use crate::journal::Credential;
 use crate::reply::Reply;
 use crate::server::{Call, Shared};
@@ -23,7 +23,9 @@ pub(super) fn handle(shared: &Shared, call: &Call, sequence: usize) -> Reply {
         );
     }
     shared.journal.note(sequence, |entry| entry.credential = Credential::Valid);
-    let credentials = lock(&shared.state).temporary.issue(Source::Container, shared.config.identity.expires_in);
+    let principal = assumed_role(shared, "task", "0123456789abcdef");
+    let expires_in = shared.config.identity.expires_in;
+    let credentials = lock(&shared.state).temporary.issue(Source::Container, principal, expires_in);
     Reply::new(200).json(
         "application/json",
         &json!({

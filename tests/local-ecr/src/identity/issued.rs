@@ -63,16 +63,25 @@ pub(crate) enum Known {
     Unknown,
 }
 
+#[derive(Debug)]
+struct Issued {
+    credentials: IssuedCredentials,
+    principal: String,
+    /// How many requests were signed with them, as far as that counts.
+    requests: u64,
+}
+
 /// All that were handed out, by access key.
 #[derive(Debug, Default)]
 pub(crate) struct Temporary {
-    issued: BTreeMap<String, (IssuedCredentials, u64)>,
+    issued: BTreeMap<String, Issued>,
     /// In the order of their making.
     order: Vec<String>,
 }
 
 impl Temporary {
-    pub(crate) fn issue(&mut self, source: Source, expires_in: Duration) -> IssuedCredentials {
+    /// Hands credentials out, for a principal that STS knows by this ARN.
+    pub(crate) fn issue(&mut self, source: Source, principal: String, expires_in: Duration) -> IssuedCredentials {
         let seed = format!("{}{source:?}{:?}", self.order.len(), SystemTime::now());
         let block = |name: &str| Digest::of(Algorithm::Sha512, format!("{name}{seed}").as_bytes());
         let hex = |name: &str| block(name).as_str()["sha512:".len()..].to_owned();
@@ -85,23 +94,29 @@ impl Temporary {
             end: SystemTime::now() + expires_in,
         };
         self.order.push(credentials.access_key_id.clone());
-        self.issued.insert(credentials.access_key_id.clone(), (credentials.clone(), 0));
+        let issued = Issued { credentials: credentials.clone(), principal, requests: 0 };
+        self.issued.insert(credentials.access_key_id.clone(), issued);
         credentials
     }
 
     /// What a request with this key and session token is worth; where there is a lifetime, it counts against that.
     pub(crate) fn check(&mut self, access_key_id: &str, token: Option<&str>, lifetime: Option<u64>) -> Known {
         match self.issued.get_mut(access_key_id) {
-            Some((credentials, requests)) if token == Some(&credentials.session_token) => {
+            Some(issued) if token == Some(&issued.credentials.session_token) => {
                 let Some(most) = lifetime else { return Known::Good };
-                *requests += 1;
-                if *requests > most { Known::Expired } else { Known::Good }
+                issued.requests += 1;
+                if issued.requests > most { Known::Expired } else { Known::Good }
             }
             _ => Known::Unknown,
         }
     }
 
+    /// The ARN of whom they were given to.
+    pub(crate) fn principal(&self, access_key_id: &str) -> Option<&str> {
+        self.issued.get(access_key_id).map(|issued| issued.principal.as_str())
+    }
+
     pub(crate) fn all(&self) -> Vec<IssuedCredentials> {
-        self.order.iter().filter_map(|id| self.issued.get(id)).map(|(credentials, _)| credentials.clone()).collect()
+        self.order.iter().filter_map(|id| self.issued.get(id)).map(|issued| issued.credentials.clone()).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::issued::written;
-use super::{IssuedCredentials, Source};
+use super::{IssuedCredentials, Source, assumed_role};
 use crate::digest::{Algorithm, Digest};
 use crate::journal::Credential;
 use crate::reply::{Refusal, Reply};
@@ -38,7 +38,9 @@ pub(super) fn handle(shared: &Shared, call: &Call, sequence: usize) -> Result<Re
     Ok(match (&shared.config.identity.instance_role, asked) {
         (Some(role), "") => text(role.clone()),
         (Some(role), asked) if role == asked => {
-            let credentials = lock(&shared.state).temporary.issue(Source::Instance, shared.config.identity.expires_in);
+            let principal = assumed_role(shared, role, "i-0123456789abcdef0");
+            let expires_in = shared.config.identity.expires_in;
+            let credentials = lock(&shared.state).temporary.issue(Source::Instance, principal, expires_in);
             text(document(&credentials))
         }
         _ => Reply::new(404),

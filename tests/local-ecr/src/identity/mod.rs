@@ -15,6 +15,7 @@ mod sts;
 use std::sync::Arc;
 
 use crate::body::Inbound;
+use crate::iam::partition;
 use crate::reply::{Refusal, Reply};
 use crate::server::{Call, Shared};
 
@@ -25,6 +26,12 @@ pub use settings::Role;
 pub(crate) use settings::Settings;
 pub(crate) use stray::is_stray;
 pub(crate) use sts::error_body;
+
+/// The ARN of a role's session, in the account at home.
+pub(crate) fn assumed_role(shared: &Shared, role: &str, session: &str) -> String {
+    let home = &shared.config.home;
+    format!("arn:{}:sts::{}:assumed-role/{role}/{session}", partition(&home.region), home.account)
+}
 
 /// More than any request here needs.
 const REQUEST_LIMIT: usize = 64 * 1024;

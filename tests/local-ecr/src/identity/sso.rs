@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
 
-use super::{REQUEST_LIMIT, Source};
+use super::{REQUEST_LIMIT, Source, assumed_role};
 use crate::body::Inbound;
 use crate::journal::Credential;
 use crate::reply::{Refusal, Reply};
@@ -33,7 +33,8 @@ pub(super) fn credentials(shared: &Shared, call: &Call, sequence: usize) -> Repl
     if !settings.sso_roles.contains(&role) {
         return error(403, "ForbiddenException", "No access");
     }
-    let credentials = lock(&shared.state).temporary.issue(Source::Sso, settings.expires_in);
+    let principal = assumed_role(shared, &format!("AWSReservedSSO_{}_0123456789abcdef", role.1), "somebody");
+    let credentials = lock(&shared.state).temporary.issue(Source::Sso, principal, settings.expires_in);
     let end = credentials.end.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     Reply::new(200).json(
         "application/json",

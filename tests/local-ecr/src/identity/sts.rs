@@ -45,18 +45,19 @@ pub(super) async fn handle(
     if action == "sts:AssumeRoleWithWebIdentity" {
         return Ok(with_web_identity(shared, sequence, &form));
     }
-    if let Err(reply) = signed(shared, call) {
-        return Ok(*reply);
-    }
+    let key = match signed(shared, call) {
+        Ok(key) => key,
+        Err(reply) => return Ok(*reply),
+    };
     shared.journal.note(sequence, |entry| entry.credential = Credential::Valid);
     Ok(match action {
         "sts:AssumeRole" => assume(shared, &form),
-        _ => caller(shared),
+        _ => caller(shared, key),
     })
 }
 
-/// Refuses whoever can't be known by the signature; the signature itself is believed.
-fn signed(shared: &Shared, call: &Call) -> Result<(), Box<Reply>> {
+/// The access key of whoever asks; refuses whoever can't be known by the signature, which itself is believed.
+fn signed<'a>(shared: &Shared, call: &'a Call) -> Result<&'a str, Box<Reply>> {
     let refuse = |code: &str, message: &str| Err(Box::new(error(403, code, message)));
     let Some(signer) = call.authorization().and_then(Signer::read) else {
         return refuse("MissingAuthenticationToken", "Request is missing Authentication Token");
@@ -64,12 +65,13 @@ fn signed(shared: &Shared, call: &Call) -> Result<(), Box<Reply>> {
     if signer.service != "sts" {
         return refuse("SignatureDoesNotMatch", "Credential should be scoped to correct service: 'sts'.");
     }
-    if signer.access_key_id == shared.config.access_key_id {
-        return Ok(());
+    let key = signer.access_key_id;
+    if key == shared.config.access_key_id || shared.config.other_caller(key).is_some() {
+        return Ok(key);
     }
     let token = call.header("x-amz-security-token");
     match lock(&shared.state).temporary.check(signer.access_key_id, token, None) {
-        Known::Good => Ok(()),
+        Known::Good => Ok(key),
         Known::Expired | Known::Unknown => {
             refuse("InvalidClientTokenId", "The security token included in the request is invalid.")
         }
@@ -87,7 +89,7 @@ fn assume(shared: &Shared, form: &Form) -> Reply {
         let message = format!("User: {} is not authorized to perform: sts:AssumeRole on resource: {arn}", user(shared));
         return error(403, "AccessDenied", &message);
     }
-    let credentials = issue(shared, Source::AssumedRole);
+    let credentials = issue(shared, Source::AssumedRole, session(arn, form));
     assumed("AssumeRole", &credentials, arn, form)
 }
 
@@ -119,13 +121,16 @@ fn with_web_identity(shared: &Shared, sequence: usize, form: &Form) -> Reply {
         return error(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity");
     }
     shared.journal.note(sequence, |entry| entry.credential = Credential::Valid);
-    let credentials = issue(shared, Source::WebIdentity);
+    let credentials = issue(shared, Source::WebIdentity, session(arn, form));
     assumed("AssumeRoleWithWebIdentity", &credentials, arn, form)
 }
 
-fn caller(shared: &Shared) -> Reply {
-    let account = &shared.config.home.account;
-    let result = format!("<Arn>{}</Arn><UserId>AIDAEXAMPLE</UserId><Account>{account}</Account>", user(shared));
+fn caller(shared: &Shared, key: &str) -> Reply {
+    let other = shared.config.other_caller(key).map(|caller| caller.arn.clone());
+    let temporary = || lock(&shared.state).temporary.principal(key).map(str::to_owned);
+    let arn = other.or_else(temporary).unwrap_or_else(|| user(shared));
+    let account = arn.split(':').nth(4).unwrap_or_default();
+    let result = format!("<Arn>{}</Arn><UserId>AIDAEXAMPLE</UserId><Account>{account}</Account>", escape(&arn));
     reply("GetCallerIdentity", &result)
 }
 
@@ -134,22 +139,27 @@ fn user(shared: &Shared) -> String {
     format!("arn:{}:iam::{}:user/local-ecr", partition(&home.region), home.account)
 }
 
-fn issue(shared: &Shared, source: Source) -> IssuedCredentials {
-    lock(&shared.state).temporary.issue(source, shared.config.identity.expires_in)
+fn issue(shared: &Shared, source: Source, principal: String) -> IssuedCredentials {
+    lock(&shared.state).temporary.issue(source, principal, shared.config.identity.expires_in)
+}
+
+/// The ARN of the session of a role that is assumed.
+fn session(role: &str, form: &Form) -> String {
+    let session = form.get("RoleSessionName").map(String::as_str).unwrap_or_default();
+    format!("{}/{session}", role.replacen(":iam:", ":sts:", 1).replacen(":role/", ":assumed-role/", 1))
 }
 
 fn assumed(action: &str, credentials: &IssuedCredentials, arn: &str, form: &Form) -> Reply {
-    let session = form.get("RoleSessionName").map(String::as_str).unwrap_or_default();
-    let assumed = arn.replacen(":iam:", ":sts:", 1).replacen(":role/", ":assumed-role/", 1);
+    let session_name = form.get("RoleSessionName").map(String::as_str).unwrap_or_default();
     let result = format!(
         "<Credentials><AccessKeyId>{}</AccessKeyId><SecretAccessKey>{}</SecretAccessKey><SessionToken>{}</SessionToken>\
-         <Expiration>{}</Expiration></Credentials><AssumedRoleUser><AssumedRoleId>AROAEXAMPLE:{session}</AssumedRoleId>\
-         <Arn>{}/{session}</Arn></AssumedRoleUser>",
+         <Expiration>{}</Expiration></Credentials><AssumedRoleUser><AssumedRoleId>AROAEXAMPLE:{session_name}</AssumedRoleId>\
+         <Arn>{}</Arn></AssumedRoleUser>",
         credentials.access_key_id,
         credentials.secret_access_key,
         credentials.session_token,
         credentials.expiration(),
-        escape(&assumed),
+        escape(&session(arn, form)),
     );
     reply(action, &result)
 }
