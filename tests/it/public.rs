@@ -1,6 +1,6 @@
 //! ECR Public: its token and what that is exchanged for, its region, its limits.
 
-use local_ecr::{Builder, Credential, Entry, LocalEcr};
+use local_ecr::{Builder, Credential, Entry, ExpiredToken, LocalEcr};
 
 use crate::support::{Layout, Push, assert_arrived, reference, requests, start};
 
@@ -11,7 +11,7 @@ fn public() -> Builder {
 }
 
 fn push(layout: &Layout, ecr: &LocalEcr) -> Push {
-    Push::of(layout.path()).at(ecr).to("alias/app:v1").env("AWS_ENDPOINT_URL_ECR_PUBLIC", ecr.api_url())
+    Push::of(layout.path()).at(ecr).to("alias/app:v1")
 }
 
 #[test]
@@ -40,10 +40,13 @@ fn whatever_the_environment_says_of_regions() {
 #[test]
 fn a_token_that_expires_on_the_way_is_renewed() {
     let layout = Layout::of_layers(&[300_000, 200, 100]);
-    for lifetime in 5..9 {
-        let ecr = start(public().token_lifetime(lifetime));
-        push(&layout, &ecr).args(["--jobs", "1"]).run().exits(0);
-        assert_arrived(&ecr, APP, &layout, &layout.root());
+    for how in [ExpiredToken::Denied, ExpiredToken::Challenge] {
+        for lifetime in 5..9 {
+            let ecr = start(public().token_lifetime(lifetime).expired_token(how));
+            push(&layout, &ecr).args(["--jobs", "1"]).run().exits(0);
+            assert_arrived(&ecr, APP, &layout, &layout.root());
+            assert!(requests(&ecr, "GET", "/token").len() > 1, "{how:?} {lifetime}");
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod moto;
 mod proxy;
 mod reader;
 mod referrers;
+mod sdk;
 mod shapes;
 mod strangers;
 mod tls;

@@ -1,7 +1,9 @@
 //! What nobody outside of AWS knows of ECR, and has a switch here for that reason: both answers can be had of each.
 
 use crate::builder::Builder;
-use crate::config::{Config, ExpiredToken, MissingLayer, MissingPermission, MissingRepository};
+use crate::config::{
+    ArchivedImage, Config, ExpiredToken, MissingLayer, MissingPermission, MissingRepository, TooManyTags, UploadStatus,
+};
 
 /// The variable that turns all answers round, and its value.
 const VARIABLE: (&str, &str) = ("ECR_PUSH_TEST_UNKNOWNS", "other");
@@ -27,11 +29,21 @@ pub enum Unknown {
     SubjectHeader,
     /// [`Builder::upload_cancel`].
     UploadCancel,
+    /// [`Builder::upload_status`].
+    UploadStatus,
+    /// [`Builder::single_post`].
+    SinglePost,
+    /// [`Builder::too_many_tags`].
+    TooManyTags,
+    /// [`Builder::archived_image`].
+    ArchivedImage,
+    /// [`Builder::referrers_own_right`].
+    ReferrersRight,
 }
 
 impl Unknown {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::SameDigest,
         Self::ImmutabilityWords,
         Self::MissingRepository,
@@ -41,6 +53,11 @@ impl Unknown {
         Self::Sha512,
         Self::SubjectHeader,
         Self::UploadCancel,
+        Self::UploadStatus,
+        Self::SinglePost,
+        Self::TooManyTags,
+        Self::ArchivedImage,
+        Self::ReferrersRight,
     ];
 
     /// Gives the answer that isn't [`Config::default`]'s.
@@ -55,6 +72,11 @@ impl Unknown {
             Self::Sha512 => config.sha512 = true,
             Self::SubjectHeader => config.oci_subject_header = true,
             Self::UploadCancel => config.upload_cancel = false,
+            Self::UploadStatus => config.upload_status = UploadStatus::Progress,
+            Self::SinglePost => config.single_post = true,
+            Self::TooManyTags => config.too_many_tags = TooManyTags::TagInvalid,
+            Self::ArchivedImage => config.archived_image = ArchivedImage::Inaccessible,
+            Self::ReferrersRight => config.referrers_own_right = true,
         }
     }
 }

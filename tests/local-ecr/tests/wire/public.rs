@@ -106,9 +106,10 @@ fn its_api_is_in_one_region() {
     let mut api = Api::public(&ecr);
     api.region = "eu-west-1".to_owned();
     api.refused("GetAuthorizationToken", &json!({}), "InvalidSignatureException", "region");
-    // A registry that isn't public has that API beside it.
-    let ecr = LocalEcr::builder().start().expect("starts");
-    Api::public(&ecr).ask("GetAuthorizationToken", &json!({}));
+    // A private registry has that API beside it, but takes no token of it.
+    let ecr = LocalEcr::builder().region("us-east-1").start().expect("starts");
+    assert_eq!(Client::with_token(&ecr, &issued(&ecr)).get("/v2/").status, 401);
+    assert_eq!(Client::new(&ecr).get("/v2/").status, 200);
 }
 
 #[test]

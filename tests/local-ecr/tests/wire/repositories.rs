@@ -133,8 +133,13 @@ fn repositories_are_told_page_by_page() {
 fn what_may_be_tried_is_no_violation() {
     let ecr = LocalEcr::builder().repository("app").start().expect("starts");
     let api = Api::new(&ecr);
-    let named = json!({ "repositoryNames": ["app"] });
-    api.refused("DescribeRepositories", &named, "AccessDeniedException", "ecr:DescribeRepositories on resource: arn:");
+    for (names, resource) in [(json!(["app"]), "repository/app"), (json!([]), "repository/*")] {
+        let sentence = format!(
+            "ecr:DescribeRepositories on resource: arn:aws:ecr:ap-northeast-2:123456789012:{resource} because no identity-based policy"
+        );
+        let named = json!({ "repositoryNames": names });
+        api.refused("DescribeRepositories", &named, "AccessDeniedException", &sentence);
+    }
     Client::new(&ecr).open("app");
     ecr.allow_open_sessions();
     assert_eq!(ecr.check(), Ok(()));
