@@ -1,8 +1,9 @@
 //! An imitation of Amazon ECR that runs in the test process, on loopback ports of the kernel's choosing.
 //!
-//! It serves ECR's API (`awsJson1.1`) and its `/v2/` registry, and behaves as facts/ecr.md says ECR does, not as the
-//! OCI specification would like. Where the truth is unknown, both answers can be switched on. Faults strike at chosen
-//! requests, a journal notes every request, and a drop checks the invariants of a well-behaved push.
+//! It serves ECR's API and ECR Public's (`awsJson1.1`) and a `/v2/` registry, private or public, and behaves as
+//! facts/ecr.md says ECR does, not as the OCI specification would like. Where the truth is unknown, both answers can be
+//! switched on. Faults strike at chosen requests, a journal notes every request, and a drop checks the invariants of a
+//! well-behaved push.
 //!
 //! Beside it stand imitations of the services that AWS credentials come from: STS, the instance metadata service, the
 //! container endpoint, IAM Identity Center.
