@@ -7,6 +7,7 @@ mod bearer;
 mod builders;
 mod clients;
 mod docker_config;
+mod doctor;
 mod moto;
 mod proxy;
 mod reader;
