@@ -5,6 +5,7 @@
 
 mod case;
 mod coverage;
+mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
