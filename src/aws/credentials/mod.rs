@@ -4,6 +4,7 @@
 //! it can be said where credentials were found, or what was looked at in vain.
 
 mod failure;
+mod heard;
 mod selected;
 
 use std::error::Error as _;
@@ -24,6 +25,7 @@ use aws_sdk_ecr::config::{Credentials, ProvideCredentials};
 
 pub use failure::CredentialsFailure;
 use failure::{broken, is_silent, slow};
+use heard::Heard;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cause::Cause;
@@ -129,7 +131,9 @@ pub(super) async fn find_credentials(
     bound: Duration,
 ) -> Result<Found, CredentialsFailure> {
     let end = Instant::now() + bound;
-    let found = search(places, region, profile, end, bound).await?;
+    let heard = Heard::default();
+    let listening = sdk.http_client().map(|client| places.clone().with_http_client(heard.listening(client)));
+    let found = search(listening.as_ref().unwrap_or(places), &heard, region, profile, end, bound).await?;
     let Some(role) = role else { return Ok(found) };
     let mut builder = AssumeRoleProvider::builder(&role.arn).configure(sdk).session_name(&role.session_name);
     if let Some(external_id) = &role.external_id {
@@ -140,13 +144,20 @@ pub(super) async fn find_credentials(
         Ok(Ok(credentials)) => {
             Ok(Found { credentials, place: Place::Role, profile: found.profile, below: Some(found.place) })
         }
-        Ok(Err(error)) => Err(broken(region, profile, Place::Role, error).await),
+        Ok(Err(error)) => {
+            let mut failure = broken(region, profile, Place::Role, error).await;
+            if let CredentialsFailure::Answered { answer, .. } = &mut failure {
+                answer.origin = Some(found.origin());
+            }
+            Err(failure)
+        }
         Err(_) => Err(slow(region, profile, Place::Role, bound).await),
     }
 }
 
 async fn search(
     config: &ProviderConfig,
+    heard: &Heard,
     region: &str,
     profile: Option<&String>,
     end: Instant,
@@ -172,7 +183,15 @@ async fn search(
             Err(error @ CredentialsError::CredentialsNotLoaded(_)) => {
                 looked.push((*place, absent(*place, profile, error)));
             }
-            Err(error) => return Err(broken(region, profile, *place, error).await),
+            Err(error) => {
+                return Err(match (broken(region, profile, *place, error).await, heard.refusal()) {
+                    (
+                        CredentialsFailure::Broken { region, place: place @ Place::Container, profile, .. },
+                        Some(status),
+                    ) => CredentialsFailure::Odd { region, place, profile, status },
+                    (failure, _) => failure,
+                });
+            }
         }
     }
     Err(CredentialsFailure::None { region: region.to_owned(), profile: profile.cloned(), looked, metadata_silent })
