@@ -119,7 +119,7 @@ fn failed(diagnosis: &mut Diagnosis, name: &str, place: Place, error: &TouchErro
         Some(Network::Name) if through.is_empty() => {
             "look at the spelling of the region, and at DNS (in a VPC without internet: an endpoint with private DNS)"
         }
-        Some(Network::Tls) => "--ca-file FILE trusts a private certificate authority; a proxy that opens TLS has one",
+        Some(Network::Tls) => "--ca-file FILE trusts a private certificate authority, such as a proxy's that opens TLS",
         Some(Network::NotTls) => "what answers there does not speak TLS: is it the right port, is a portal in between?",
         _ if !through.is_empty() => "look at the proxy (HTTPS_PROXY, NO_PROXY)",
         _ => "",

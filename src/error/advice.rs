@@ -25,12 +25,8 @@ pub(super) fn aws(error: &AwsError) -> Option<String> {
     match error {
         AwsError::Credentials(error) => Some(credentials(error)),
         AwsError::Api(ApiError::Answered(answer)) => Some(aws_answer(answer, None)),
-        AwsError::Api(ApiError::Odd { .. }) => Some(
-            "a proxy or a portal answers in AWS's place: look at HTTPS_PROXY, NO_PROXY and --endpoint-url".to_owned(),
-        ),
-        AwsError::Api(ApiError::Unreachable { tls: true, .. }) => {
-            Some("--ca-file FILE trusts a private certificate authority, such as a proxy's that opens TLS".to_owned())
-        }
+        AwsError::Api(ApiError::Odd { .. }) => Some(format!("{PORTAL}, and at --endpoint-url")),
+        AwsError::Api(ApiError::Unreachable { tls: true, .. }) => Some(AUTHORITY.to_owned()),
         AwsError::Api(ApiError::Unreachable { .. }) => {
             Some("is the API reachable from here (proxy, VPC endpoint `ecr.api`, --endpoint-url)?".to_owned())
         }
@@ -39,10 +35,20 @@ pub(super) fn aws(error: &AwsError) -> Option<String> {
     }
 }
 
+/// What is to be said where a certificate is not trusted.
+pub(super) const AUTHORITY: &str =
+    "--ca-file FILE trusts a private certificate authority, such as a proxy's that opens TLS";
+
+/// What is to be said where a tag can't be moved.
+pub(super) const IMMUTABLE: &str = "choose another tag: no one can move this one";
+
 /// What is to be said where nothing of AWS's can have answered.
 const ELSEWHERE: &str = "what answers there is not ECR's API";
 
-/// About an API whose name doesn't resolve.
+/// What is to be said of an answer that AWS can't have given.
+const PORTAL: &str = "a proxy or a portal answers in AWS's place: look at HTTPS_PROXY and NO_PROXY";
+
+/// About a name of AWS's, for the region `name`, that doesn't resolve.
 fn nameless(name: &str, host: &str) -> String {
     match region::known(name) {
         Some(_) => format!("{host} has to resolve from here: look at DNS, and at the proxy"),
@@ -53,25 +59,32 @@ fn nameless(name: &str, host: &str) -> String {
 fn credentials(error: &CredentialsFailure) -> String {
     match error {
         CredentialsFailure::None { profile: Some(profile), .. } => format!(
-            "is {profile} spelled as in ~/.aws/config or ~/.aws/credentials, and are those the files of the user that runs \
-             this (HOME, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE)? Since it was named, nothing else is looked at"
+            "is the profile {profile}, or one that it builds on, spelled as in ~/.aws/config or ~/.aws/credentials, and are \
+             those the files of the user that runs this (HOME, AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE)? Since it was \
+             named, nothing else is looked at"
         ),
         CredentialsFailure::None { metadata_silent: true, .. } => format!("{GIVE}; {HOP_LIMIT}"),
         CredentialsFailure::None { .. } => GIVE.to_owned(),
         CredentialsFailure::Slow { place, .. } => {
-            format!("what gives credentials there does not answer: {}; --timeout SECONDS waits longer", reach(*place))
+            format!("{} --timeout SECONDS waits longer", reach(*place))
         }
         CredentialsFailure::Answered { place, profile, answer, .. } => {
             aws_answer(answer, Some((*place, profile.as_deref())))
         }
+        CredentialsFailure::Odd { place: Place::Instance, status: 500.., .. } => {
+            "the instance metadata service is having trouble, or a proxy answers in its place: try again, or let NO_PROXY \
+             name 169.254.169.254"
+                .to_owned()
+        }
         CredentialsFailure::Odd { place: Place::Instance, .. } => INSTANCE.to_owned(),
-        CredentialsFailure::Odd { .. } => {
-            "a proxy or a portal answers in AWS's place: look at HTTPS_PROXY and NO_PROXY".to_owned()
+        CredentialsFailure::Odd { place: Place::Container, status: 500.., .. } => {
+            "the container endpoint is having trouble: try again; if it stays, look at its agent's log".to_owned()
         }
-        CredentialsFailure::Nameless { .. } => {
-            "look at DNS, at the proxy, and at the spelling of the region".to_owned()
-        }
-        CredentialsFailure::Unreachable { metadata: true, .. } => format!("only EC2 instances have it; {HOP_LIMIT}"),
+        CredentialsFailure::Odd { place: Place::Container, .. } => CONTAINER.to_owned(),
+        CredentialsFailure::Odd { .. } => PORTAL.to_owned(),
+        CredentialsFailure::Nameless { region, host, .. } => nameless(region, host),
+        CredentialsFailure::Unreachable { tls: true, .. } => AUTHORITY.to_owned(),
+        CredentialsFailure::Unreachable { metadata: true, .. } => format!("only EC2 instances have one; {HOP_LIMIT}"),
         CredentialsFailure::Unreachable { place, .. } => reach(*place).to_owned(),
         CredentialsFailure::Process { profile, seconds, .. } => {
             let longer = seconds.map_or("", |_| "; --timeout SECONDS waits longer");
@@ -84,21 +97,15 @@ fn credentials(error: &CredentialsFailure) -> String {
             "let the aws CLI give them to another profile: credential_process = aws configure export-credentials --profile \
              {profile} --format process"
         ),
+        CredentialsFailure::Broken { sso: true, profile, .. } => login(profile.as_deref()),
         CredentialsFailure::Broken { place, profile, .. } => match place {
             Place::Profile => {
                 let profile = profile.as_deref().unwrap_or("default");
-                format!(
-                    "look at the profile {profile} in ~/.aws/config and ~/.aws/credentials; if it is an SSO profile: aws sso \
-                     login --profile {profile}"
-                )
+                format!("look at the profile {profile} in ~/.aws/config and ~/.aws/credentials")
             }
             Place::Environment => "look at AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN".to_owned(),
             Place::WebIdentity => "look at AWS_ROLE_ARN and at the file in AWS_WEB_IDENTITY_TOKEN_FILE".to_owned(),
-            Place::Container => {
-                "look at AWS_CONTAINER_CREDENTIALS_FULL_URI and its token, or at the task's role, or at the \
-                                 EKS Pod Identity association and its agent"
-                    .to_owned()
-            }
+            Place::Container => CONTAINER.to_owned(),
             Place::Instance => INSTANCE.to_owned(),
             Place::Role => "look at --role-arn, and at whether STS is reachable from here".to_owned(),
         },
@@ -113,6 +120,15 @@ const HOP_LIMIT: &str =
 
 const INSTANCE: &str = "is a role attached to this instance, may this process ask for it, and does NO_PROXY name \
                         169.254.169.254 where there is a proxy?";
+
+const CONTAINER: &str = "look at AWS_CONTAINER_CREDENTIALS_FULL_URI and its token, or at the task's role, or at the EKS Pod \
+                         Identity association and its agent";
+
+/// How a user of IAM Identity Center gets a session.
+fn login(profile: Option<&str>) -> String {
+    let profile = profile.map(|profile| format!(" --profile {profile}")).unwrap_or_default();
+    format!("there is no SSO session, or it has ended: aws sso login{profile}")
+}
 
 /// What has to be reachable for credentials from there.
 fn reach(place: Place) -> &'static str {
@@ -155,14 +171,15 @@ fn aws_answer(answer: &AwsAnswer, place: Option<(Place, Option<&str>)>) -> Strin
         ),
         AwsMeaning::Throttled => "wait a little, or raise --retries".to_owned(),
         AwsMeaning::Unavailable => "AWS is having trouble: try again, or raise --retries".to_owned(),
-        AwsMeaning::RepositoryMissing => "create it first: --create-repository".to_owned(),
+        // Only a scan asks for a repository that has to be there.
+        AwsMeaning::RepositoryMissing => "the repository is gone since: who removes it?".to_owned(),
         AwsMeaning::RepositoryExists => "another run has created it: push again".to_owned(),
         AwsMeaning::Quota => {
             format!("a quota of the account in {region} is used up: delete something, or ask AWS for more")
         }
         AwsMeaning::Kms => KMS.to_owned(),
         AwsMeaning::ImageArchived => ARCHIVED.to_owned(),
-        AwsMeaning::ImageMissing => "it was pushed and is gone: does a lifecycle policy expire it?".to_owned(),
+        AwsMeaning::ImageMissing => "the image is gone since: does a lifecycle policy expire it?".to_owned(),
         AwsMeaning::NotScanned | AwsMeaning::Unsupported => "leave --wait-for-scan out for this image".to_owned(),
         AwsMeaning::Invalid => "AWS doesn't take a value that it was given: its words say which".to_owned(),
         AwsMeaning::Refused if answer.code == "UnknownOperationException" => {
@@ -188,28 +205,35 @@ fn roughly(time: Duration) -> String {
 
 fn denied(answer: &AwsAnswer, place: Option<Place>) -> String {
     let action = answer.action;
+    let resource = match action {
+        "sts:AssumeRole" | "sts:AssumeRoleWithWebIdentity" => "the role",
+        "ecr:CreateRepository"
+        | "ecr-public:CreateRepository"
+        | "ecr:DescribeImageScanFindings"
+        | "ecr:StartImageScan" => "the repository",
+        _ => "*",
+    };
+    let needed = format!("the identity needs {action} on {resource}");
     let external_id = if place == Some(Place::Profile) { "external_id in the profile" } else { "--external-id" };
     match (&answer.denial, action) {
         // STS tells nothing about the trust policy, which is as often the one that is in the way.
-        (Some(denial), "sts:AssumeRole") if denial.policy == Policy::Unsaid => {
-            let advice = denial.advice("*");
+        (denial, "sts:AssumeRole") if denial.as_ref().is_none_or(|denial| denial.policy == Policy::Unsaid) => {
+            let advice = denial.as_ref().map_or(needed, |denial| denial.advice(resource));
             format!("{advice}, and the role's trust policy has to allow it (external id included: {external_id})")
         }
-        (Some(denial), _) => denial.advice("*"),
+        (Some(denial), _) => denial.advice(resource),
         (None, "sts:AssumeRoleWithWebIdentity") => {
             "the role's trust policy has to allow sts:AssumeRoleWithWebIdentity to this token's issuer and subject"
                 .to_owned()
         }
-        (None, "sts:AssumeRole") => format!(
-            "the identity needs sts:AssumeRole on the role, and the role's trust policy has to allow it (external id \
-             included: {external_id})"
-        ),
-        (None, "sso:GetRoleCredentials") => "this user has no such role in that account any more".to_owned(),
+        (None, "sso:GetRoleCredentials") => "this user has no such role in that account any more: look at sso_account_id and \
+                                             sso_role_name in the profile, or ask who assigns them"
+            .to_owned(),
         (None, _) if answer.code == "BlockedByOrganizationPolicyException" => {
             "a policy of the organization forbids it: nobody in the account can allow it, the organization's administrators can"
                 .to_owned()
         }
-        (None, _) => format!("the identity needs {action} on *"),
+        (None, _) => needed,
     }
 }
 
@@ -223,13 +247,10 @@ fn token_file(place: Option<(Place, Option<&str>)>) -> &'static str {
 
 fn unknown(answer: &AwsAnswer, place: Option<(Place, Option<&str>)>) -> String {
     match answer.action {
-        "sso:GetRoleCredentials" => {
-            let profile = place.and_then(|(_, profile)| profile);
-            let profile = profile.map(|profile| format!(" --profile {profile}")).unwrap_or_default();
-            format!("the SSO session has ended: aws sso login{profile}")
-        }
+        "sso:GetRoleCredentials" => login(place.and_then(|(_, profile)| profile)),
         "sts:AssumeRoleWithWebIdentity" => format!(
-            "STS doesn't take the token in {}: is its issuer an identity provider of the account?",
+            "STS doesn't take the token in {}: is its issuer an identity provider of the account, and its audience one that \
+             this knows?",
             token_file(place)
         ),
         _ if region::known(&answer.region).is_some_and(|region| region.opt_in) => format!(
@@ -272,7 +293,7 @@ pub(super) fn registry_answer(answer: &Answer) -> String {
         (Meaning::RepositoryMissing, None) => {
             "create the repository first, or the project that it is in; or is its name misspelt?".to_owned()
         }
-        (Meaning::TagImmutable, _) => "choose another tag: no one can move this one".to_owned(),
+        (Meaning::TagImmutable, _) => IMMUTABLE.to_owned(),
         (Meaning::TooLarge, Some(_)) if answer.url.contains("/blobs/") => {
             "ECR itself takes layers of this size: a proxy before it takes less, so go around it (NO_PROXY) or raise its limit"
                 .to_owned()

@@ -79,7 +79,7 @@ pub(super) fn push_hint(error: &PushError) -> Option<String> {
         PushError::Uploads { failures } => failures.iter().find_map(upload_hint),
         PushError::Create { source, .. } => advice::aws(source),
         PushError::TooLarge { .. } => Some("nothing was sent; build the layer as several smaller ones".to_owned()),
-        PushError::TagImmutable { .. } => Some("choose another tag: no one can move this one".to_owned()),
+        PushError::TagImmutable { .. } => Some(advice::IMMUTABLE.to_owned()),
         PushError::TagMoved { .. } => Some("SOURCE was kept; find out who else writes this tag".to_owned()),
         PushError::NotThere { .. } => Some("SOURCE was kept; push again".to_owned()),
     }
@@ -87,9 +87,9 @@ pub(super) fn push_hint(error: &PushError) -> Option<String> {
 
 pub(super) fn scan_hint(error: &ScanError) -> Option<String> {
     match error {
-        ScanError::Aws { source, .. } => advice::aws(source),
+        ScanError::Aws { source, .. } => advice::aws(source).map(|advice| format!("the image was pushed; {advice}")),
         ScanError::Off { .. } => Some(
-            "let the repository scan what is pushed (aws ecr put-image-scanning-configuration, or --repository-scan-on-push \
+            "the image was pushed; let the repository scan what is pushed (aws ecr put-image-scanning-configuration, or --repository-scan-on-push \
              when ecr-push makes it), let the identity start scans (ecr:StartImageScan), or leave --wait-for-scan out"
                 .to_owned(),
         ),
@@ -125,7 +125,7 @@ pub(super) fn registry_hint(error: &RegistryError) -> Option<String> {
             ),
             Network::Name => Some("look at the spelling of the host; else at DNS".to_owned()),
             Network::NotTls => Some("it may speak http: --plain-http, or http:// in --registry-endpoint".to_owned()),
-            Network::Tls => Some("--ca-file FILE trusts a private certificate authority".to_owned()),
+            Network::Tls => Some(advice::AUTHORITY.to_owned()),
             Network::Closed if *ecr && *method == "POST" => Some(
                 "ECR closes the connection without a word where the repository, or the right ecr:InitiateLayerUpload on it, is \
                  missing"
@@ -182,12 +182,11 @@ pub(super) fn auth_hint(error: &AuthError) -> Option<String> {
         }
         AuthError::Realm { .. } if error.is_transient() => Some("try again later".to_owned()),
         AuthError::Realm { host, .. } => Some(format!("log in again: docker login {host}")),
-        AuthError::RealmForeign { .. } => Some("is it the registry that answers there, or a proxy?".to_owned()),
+        AuthError::RealmForeign { .. } => Some(advice::IMPOSTOR.to_owned()),
         AuthError::Slow { .. } => Some("is it waiting for somebody? --timeout SECONDS waits longer".to_owned()),
-        AuthError::RealmUnreachable { .. } => Some(
-            "is that reachable from here (DNS, proxy)? --ca-file FILE trusts a private certificate authority"
-                .to_owned(),
-        ),
+        AuthError::RealmUnreachable { .. } => {
+            Some(format!("is that reachable from here (DNS, proxy)? {}", advice::AUTHORITY))
+        }
         AuthError::RealmInsecure { .. } => Some(
             "a password does not go there in the clear: the registry's owner has to name a place with https".to_owned(),
         ),

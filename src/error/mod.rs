@@ -181,8 +181,8 @@ fn aws_status(error: &AwsError) -> u8 {
             CredentialsFailure::Answered { answer, .. } => {
                 if answer.meaning.is_transient() { status::UNAVAILABLE } else { status::DENIED }
             }
-            // The instance metadata service has nothing but statuses to refuse with; what comes in AWS's place is no refusal.
-            CredentialsFailure::Odd { place: Place::Instance, status: 400..500, .. }
+            // The machine's own endpoints have nothing but statuses to refuse with; what comes in AWS's place is no refusal.
+            CredentialsFailure::Odd { place: Place::Instance | Place::Container, status: 400..500, .. }
             // Where it isn't reached it is not this machine's.
             | CredentialsFailure::Unreachable { metadata: true, .. }
             | CredentialsFailure::None { .. }

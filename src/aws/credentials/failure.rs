@@ -80,7 +80,11 @@ pub enum CredentialsFailure {
         host: String,
     },
     /// The place that should give them can't be reached.
-    #[error("the AWS credentials for {region} could not be had from the {place}{}: it could not be reached", named(profile.as_ref()))]
+    #[error(
+        "the AWS credentials for {region} could not be had from the {place}{}: {} could not be reached",
+        named(profile.as_ref()),
+        giver(*place, *metadata)
+    )]
     Unreachable {
         /// The region of the registry.
         region: String,
@@ -90,6 +94,8 @@ pub enum CredentialsFailure {
         profile: Option<String>,
         /// Whether it is the instance metadata service, which a profile names.
         metadata: bool,
+        /// Whether it is TLS that failed: the certificate above all.
+        tls: bool,
         /// What the SDK said.
         source: Cause,
     },
@@ -122,6 +128,8 @@ pub enum CredentialsFailure {
         profile: Option<String>,
         /// The place.
         place: Place,
+        /// Whether it is a profile of IAM Identity Center.
+        sso: bool,
         /// What the SDK said.
         source: Cause,
     },
@@ -134,6 +142,15 @@ fn of(profile: Option<&String>) -> String {
 /// The name of a profile behind its place.
 fn named(profile: Option<&String>) -> String {
     profile.map(|profile| format!(" {profile}")).unwrap_or_default()
+}
+
+/// Who gives credentials there.
+fn giver(place: Place, metadata: bool) -> &'static str {
+    match place {
+        _ if metadata => "the instance metadata service",
+        Place::Role | Place::WebIdentity => "STS",
+        Place::Environment | Place::Profile | Place::Container | Place::Instance => "what gives them",
+    }
 }
 
 fn within(seconds: Option<u64>) -> String {
@@ -158,11 +175,11 @@ pub(super) async fn broken(
     error: CredentialsError,
 ) -> CredentialsFailure {
     let region = region.to_owned();
-    let Selected { name: profile, process, login } = selected(place, profile).await;
+    let Selected { name: profile, process, login, sso } = selected(place, profile).await;
     if let Some(nameless) = find::<Nameless>(&error) {
         return CredentialsFailure::Nameless { region, place, host: nameless.host.clone() };
     }
-    match answered(&region, &error) {
+    match answered(&region, sso.as_ref().unwrap_or(&region), &error) {
         Some(Ok(answer)) => {
             return CredentialsFailure::Answered { region, place, profile, answer: Box::new(answer) };
         }
@@ -173,12 +190,15 @@ pub(super) async fn broken(
             return match (login, process) {
                 (Some(profile), _) => CredentialsFailure::Login { region, profile },
                 (None, Some(profile)) => CredentialsFailure::Process { region, profile, seconds: None },
-                (None, None) => CredentialsFailure::Broken { region, profile, place, source: Cause::new(error) },
+                (None, None) => {
+                    CredentialsFailure::Broken { region, profile, place, sso: sso.is_some(), source: Cause::new(error) }
+                }
             };
         }
     }
     let metadata = find::<ImdsError>(&error).is_some() || find::<SdkError<TokenError, HttpResponse>>(&error).is_some();
-    CredentialsFailure::Unreachable { region, place, profile, metadata, source: Cause::new(error) }
+    let tls = find::<rustls::Error>(&error).is_some();
+    CredentialsFailure::Unreachable { region, place, profile, metadata, tls, source: Cause::new(error) }
 }
 
 /// What is known of a place that gave nothing within `bound`.
@@ -191,9 +211,13 @@ pub(super) async fn slow(region: &str, profile: Option<&String>, place: Place, b
     }
 }
 
-/// The answer within the SDK's error, whichever service it was that was asked on the way. As [`answer`] gives it: an HTTP
-/// status for what is not AWS's, or nothing where nothing came.
-fn answered(region: &str, error: &(dyn StdError + 'static)) -> Option<Result<AwsAnswer, Option<u16>>> {
+/// The answer within the SDK's error, whichever service it was that was asked on the way: STS in `region`, IAM Identity
+/// Center in a region of its own. As [`answer`] gives it: an HTTP status for what is not AWS's, or nothing where nothing came.
+fn answered(
+    region: &str,
+    sso_region: &str,
+    error: &(dyn StdError + 'static),
+) -> Option<Result<AwsAnswer, Option<u16>>> {
     if let Some(ImdsError::ErrorResponse(context)) = find::<ImdsError>(error) {
         return Some(Err(Some(context.response().status().as_u16())));
     }
@@ -202,6 +226,6 @@ fn answered(region: &str, error: &(dyn StdError + 'static)) -> Option<Result<Aws
     let web = || find::<SdkError<AssumeRoleWithWebIdentityError, HttpResponse>>(error);
     let web = || web().map(|error| answer("sts:AssumeRoleWithWebIdentity", region, error));
     let sso = || find::<SdkError<GetRoleCredentialsError, HttpResponse>>(error);
-    let sso = || sso().map(|error| answer("sso:GetRoleCredentials", region, error));
+    let sso = || sso().map(|error| answer("sso:GetRoleCredentials", sso_region, error));
     role.or_else(web).or_else(sso)
 }

@@ -17,6 +17,8 @@ pub(super) struct Selected {
     pub(super) process: Option<String>,
     /// The one among these that `aws login` has written.
     pub(super) login: Option<String>,
+    /// The region of IAM Identity Center, where the one that gives credentials is a profile of that.
+    pub(super) sso: Option<String>,
 }
 
 /// The profile that the SDK asks where `profile` is what was named.
@@ -40,6 +42,14 @@ pub(super) async fn selected(place: Place, profile: Option<&String>) -> Selected
             None => break,
         }
     }
-    let has = |key| profiles.get_profile(last).and_then(|profile| profile.get(key)).map(|_| last.to_owned());
-    Selected { name: Some(name.to_owned()), process: has("credential_process"), login: has("login_session") }
+    let get = |key| profiles.get_profile(last).and_then(|profile| profile.get(key));
+    let has = |key| get(key).map(|_| last.to_owned());
+    let session = get("sso_session").and_then(|name| profiles.sso_session(name));
+    let sso = session.and_then(|session| session.get("sso_region")).or_else(|| get("sso_region"));
+    Selected {
+        name: Some(name.to_owned()),
+        process: has("credential_process"),
+        login: has("login_session"),
+        sso: sso.map(str::to_owned),
+    }
 }
