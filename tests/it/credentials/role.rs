@@ -103,7 +103,7 @@ fn credentials_that_have_expired_get_no_role() {
     let expired = FaultKind::sts_error(403, "ExpiredToken", "The security token included in the request is expired");
     let ecr = start(trusting().fault(Fault::identity("/").does(expired)));
     let (_layout, push) = with_key(&ecr);
-    fails(&ecr, &push, 4).says(["ExpiredToken", "next: the AWS credentials have expired: get new ones"]);
+    fails(&ecr, &push, 4).says(["ExpiredToken", "next: the AWS credentials (environment) have expired: get new ones"]);
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn a_token_that_sts_refuses_is_said() {
         fails(&ecr, &push, 4).says(words).says_nothing_of([token]);
         assert_eq!(ecr.api_requests(), []);
     };
-    check("jwt-of-a-stranger", ["InvalidIdentityToken", "is its issuer an identity provider of the account?"]);
+    check("jwt-of-a-stranger", ["InvalidIdentityToken", "is its issuer an identity provider of the account"]);
     check("jwt-of-yesterday", ["ExpiredTokenException", "the token in AWS_WEB_IDENTITY_TOKEN_FILE has expired"]);
 }
 

@@ -39,6 +39,9 @@ pub(super) struct Case {
     /// Further arguments.
     #[serde(default)]
     pub(super) args: Vec<String>,
+    /// Whether the environment has the server's key pair. Without it the metadata service is asked, too.
+    #[serde(default = "yes")]
+    pub(super) keys: bool,
     /// Environment variables beside those that the server needs.
     #[serde(default)]
     pub(super) environment: BTreeMap<String, String>,
@@ -61,6 +64,10 @@ fn the_layout() -> String {
     "{layout}".to_owned()
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn v1() -> String {
     "app:v1".to_owned()
 }
@@ -71,6 +78,8 @@ fn v1() -> String {
 enum Side {
     /// ECR's API.
     Api,
+    /// Whoever gives credentials.
+    Identity,
     #[default]
     Registry,
 }
@@ -83,14 +92,15 @@ pub(super) struct Failing {
     side: Side,
     /// The method, any if there is none.
     method: Option<String>,
-    /// A part of path and query, of the registry's requests alone.
+    /// A part of path and query, of other requests than the API's; STS is at `/`.
     #[serde(default)]
     path: String,
     /// From which matching request on, counted from one.
     nth: Option<u64>,
     /// At how many of them.
     times: Option<u64>,
-    /// The status of an answer, whose error has `code` and `message` in the form of its side.
+    /// The status of an answer, whose error has `code` and `message` in the form of its side: of STS, where that is one
+    /// that gives credentials.
     status: Option<u16>,
     #[serde(default)]
     code: String,
@@ -123,6 +133,10 @@ impl Failing {
                 assert!(self.method.is_none() && self.path.is_empty(), "the API has one method and one path");
                 Fault::api()
             }
+            Side::Identity => {
+                assert!(self.method.is_none(), "the path says enough");
+                Fault::identity(&self.path)
+            }
             Side::Registry => Fault::on(self.method.as_deref().unwrap_or("*"), &self.path),
         };
         let times = self.times.unwrap_or(if self.nth.is_some() { 1 } else { u64::MAX });
@@ -144,12 +158,13 @@ impl Failing {
         if let Some(status) = self.status {
             let error = match self.side {
                 Side::Api => FaultKind::api_error(status, &self.code, &self.message),
+                Side::Identity => FaultKind::sts_error(status, &self.code, &self.message),
                 Side::Registry => {
                     let error = serde_json::json!({"errors": [{"code": self.code, "message": self.message}]});
                     FaultKind::Status { status, headers: Vec::new(), body: format!("{error}\n") }
                 }
             };
-            let FaultKind::Status { mut headers, mut body, .. } = error else { unreachable!("both are a status") };
+            let FaultKind::Status { mut headers, mut body, .. } = error else { unreachable!("all are a status") };
             if let Some(other) = &self.body {
                 (headers, body) = (Vec::new(), places.fill(other));
             }

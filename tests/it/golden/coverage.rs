@@ -9,6 +9,7 @@ use ecr_push::aws::failure::{ApiError, AwsMeaning};
 use ecr_push::aws::token::TokenError;
 use ecr_push::push::PushError;
 use ecr_push::registry::failure::{Meaning, Network, Oddity, RegistryError};
+use ecr_push::scan::ScanError;
 
 /// The names of an enum's variants. A variant that is added to the enum and not to the list doesn't compile.
 macro_rules! names {
@@ -21,12 +22,9 @@ macro_rules! names {
 }
 
 /// What no case can show, and why.
-const NO_CASE: [(&str, &str); 10] = [
-    ("AwsMeaning::ImageMissing", "only scans ask for images"),
-    ("AwsMeaning::NotScanned", "only scans ask for findings"),
-    ("AwsMeaning::Unsupported", "only scans ask for what may not be supported"),
-    ("AwsMeaning::ImageArchived", "only scans ask for images"),
-    ("AwsMeaning::RepositoryMissing", "only the description of a repository asks for one, and that may fail"),
+const NO_CASE: [(&str, &str); 7] = [
+    ("AwsMeaning::ImageMissing", "what was just pushed is waited for longer than a case may last"),
+    ("AwsMeaning::Unsupported", "only who starts a scan is told so, and then a scan is waited for as long"),
     ("AwsMeaning::RepositoryExists", "a repository that is there already is what was wanted"),
     ("RegistryError::Client", "the HTTP client can always be made"),
     ("Oddity::NoPlace", "there is always a place to ask"),
@@ -56,6 +54,7 @@ fn every_kind_of_failure_has_a_case() {
         Oddity { NoLocation, InsecureLocation, NoPlace, Redirects, OtherDigest, Body }
         RegistryError { Answered, Unreachable, Shut, Stalled, Persistent, Odd, Auth, Client }
         AuthError { Token, Config, Unreadable, Slow, Helper, Realm, RealmUnreachable, RealmForeign, RealmInsecure }
+        ScanError { Aws, Off, Slow, Unsupported, Failed, Found }
         PushError { Registry, Uploads, Upload, TagImmutable, Create, TooLarge, TagMoved, NotThere }
     };
     let shown: BTreeSet<String> = super::cases().into_values().flat_map(|case| case.covers).collect();

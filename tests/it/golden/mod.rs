@@ -15,6 +15,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use local_ecr::LocalEcr;
+
 use self::case::{Case, Places};
 use crate::support::servers::{Authority, Front};
 use crate::support::{Layout, Push, Ran, start};
@@ -153,6 +155,8 @@ fn run(case: &Case) -> (Ran, Places) {
     let mut places = Places::default();
     places.add("registry", without_scheme(&ecr.registry_url()));
     places.add("api", without_scheme(&ecr.api_url()));
+    places.add("container", without_scheme(&ecr.container_url()));
+    places.add("identity", without_scheme(&ecr.identity_url()));
     places.add("elsewhere", without_scheme(&ecr.elsewhere_url()));
     places.add_path("layout", layout.path());
     // The registry once more, with a certificate that nobody trusts who isn't told to.
@@ -187,6 +191,7 @@ fn run(case: &Case) -> (Ran, Places) {
         }
     }
     push = push.args(case.args.iter().map(|arg| places.fill(arg)));
+    push = asking_here(push, &ecr, case.keys);
     for (name, value) in &case.environment {
         push = push.env(name, places.fill(value));
     }
@@ -200,6 +205,14 @@ fn run(case: &Case) -> (Ran, Places) {
     }
     // The server panics when it goes, if the run did what no run may do.
     (push.run(), places)
+}
+
+/// Whoever gives credentials is asked where the server is, and with `keys` nobody has to be.
+fn asking_here(push: Push, ecr: &LocalEcr, keys: bool) -> Push {
+    let places = ["ENDPOINT_URL_STS", "ENDPOINT_URL_SSO", "ENDPOINT_URL_SSO_OIDC", "EC2_METADATA_SERVICE_ENDPOINT"];
+    let push = places.iter().fold(push, |push, name| push.env(&format!("AWS_{name}"), ecr.identity_url()));
+    let keys_and_switch = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"];
+    if keys { push } else { keys_and_switch.iter().fold(push, |push, name| push.without(name)) }
 }
 
 fn without_scheme(url: &str) -> String {
