@@ -68,9 +68,7 @@ fn credentials(error: &CredentialsFailure) -> String {
         CredentialsFailure::Slow { place, .. } => {
             format!("{} --timeout SECONDS waits longer", reach(*place))
         }
-        CredentialsFailure::Answered { place, profile, answer, .. } => {
-            aws_answer(answer, Some((*place, profile.as_deref())))
-        }
+        CredentialsFailure::Answered { place, sso, answer, .. } => aws_answer(answer, Some((*place, sso.as_deref()))),
         CredentialsFailure::Odd { place: Place::Instance, status: 500.., .. } => {
             "the instance metadata service is having trouble, or a proxy answers in its place: try again, or let NO_PROXY \
              name 169.254.169.254"
@@ -97,7 +95,7 @@ fn credentials(error: &CredentialsFailure) -> String {
             "let the aws CLI give them to another profile: credential_process = aws configure export-credentials --profile \
              {profile} --format process"
         ),
-        CredentialsFailure::Broken { sso: true, profile, .. } => login(profile.as_deref()),
+        CredentialsFailure::Broken { sso: Some(profile), .. } => login(Some(profile)),
         CredentialsFailure::Broken { place, profile, .. } => match place {
             Place::Profile => {
                 let profile = profile.as_deref().unwrap_or("default");
@@ -145,8 +143,8 @@ fn reach(place: Place) -> &'static str {
     }
 }
 
-/// About an answer of AWS's; `place` is where the credentials were being got, and by which profile that was named, if
-/// that is what it was about.
+/// About an answer of AWS's; `place` is where the credentials were being got, and for which profile of IAM Identity
+/// Center, if that is what it was about.
 fn aws_answer(answer: &AwsAnswer, place: Option<(Place, Option<&str>)>) -> String {
     let AwsAnswer { action, region, .. } = answer;
     match answer.meaning {

@@ -54,6 +54,8 @@ pub enum CredentialsFailure {
         place: Place,
         /// The profile, where that is the place.
         profile: Option<String>,
+        /// The profile of IAM Identity Center, where that was asked.
+        sso: Option<String>,
         /// What AWS said.
         answer: Box<AwsAnswer>,
     },
@@ -128,8 +130,8 @@ pub enum CredentialsFailure {
         profile: Option<String>,
         /// The place.
         place: Place,
-        /// Whether it is a profile of IAM Identity Center.
-        sso: bool,
+        /// The profile of IAM Identity Center that was to give them.
+        sso: Option<String>,
         /// What the SDK said.
         source: Cause,
     },
@@ -179,9 +181,10 @@ pub(super) async fn broken(
     if let Some(nameless) = find::<Nameless>(&error) {
         return CredentialsFailure::Nameless { region, place, host: nameless.host.clone() };
     }
-    match answered(&region, sso.as_ref().unwrap_or(&region), &error) {
+    let (sso, sso_region) = sso.unzip();
+    match answered(&region, sso_region.as_ref().unwrap_or(&region), &error) {
         Some(Ok(answer)) => {
-            return CredentialsFailure::Answered { region, place, profile, answer: Box::new(answer) };
+            return CredentialsFailure::Answered { region, place, profile, sso, answer: Box::new(answer) };
         }
         Some(Err(Some(status))) => return CredentialsFailure::Odd { region, place, profile, status },
         Some(Err(None)) => {}
@@ -190,9 +193,7 @@ pub(super) async fn broken(
             return match (login, process) {
                 (Some(profile), _) => CredentialsFailure::Login { region, profile },
                 (None, Some(profile)) => CredentialsFailure::Process { region, profile, seconds: None },
-                (None, None) => {
-                    CredentialsFailure::Broken { region, profile, place, sso: sso.is_some(), source: Cause::new(error) }
-                }
+                (None, None) => CredentialsFailure::Broken { region, profile, place, sso, source: Cause::new(error) },
             };
         }
     }

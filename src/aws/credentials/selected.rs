@@ -17,8 +17,8 @@ pub(super) struct Selected {
     pub(super) process: Option<String>,
     /// The one among these that `aws login` has written.
     pub(super) login: Option<String>,
-    /// The region of IAM Identity Center, where the one that gives credentials is a profile of that.
-    pub(super) sso: Option<String>,
+    /// The one among these that IAM Identity Center gives credentials to, and the region of that.
+    pub(super) sso: Option<(String, String)>,
 }
 
 /// The profile that the SDK asks where `profile` is what was named.
@@ -50,6 +50,6 @@ pub(super) async fn selected(place: Place, profile: Option<&String>) -> Selected
         name: Some(name.to_owned()),
         process: has("credential_process"),
         login: has("login_session"),
-        sso: sso.map(str::to_owned),
+        sso: sso.map(|region| (last.to_owned(), region.to_owned())),
     }
 }
