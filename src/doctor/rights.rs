@@ -42,7 +42,7 @@ pub(super) async fn all(
     let name = &destination.repository.name;
     let right = |action: &str| match &patient.ecr {
         Some(ecr) => format!("{}:{action}", ecr.service()),
-        None => action.to_owned(),
+        None => elsewhere(action).to_owned(),
     };
     let Some(presence) = repository(diagnosis, patient, registry, ecr, &right("BatchGetImage")).await else { return };
     let blobs = patient.retry.run("asking", async || registry.has_blob(name, &nowhere()).await).await;
@@ -63,6 +63,19 @@ pub(super) async fn all(
     }
 }
 
+/// What a right is called at registries that are not ECR.
+fn elsewhere(action: &str) -> &str {
+    match action {
+        "BatchGetImage" => "read manifests",
+        "BatchCheckLayerAvailability" => "look for blobs",
+        "InitiateLayerUpload" => "begin uploads",
+        "UploadLayerPart" => "upload",
+        "CompleteLayerUpload" => "end uploads",
+        "PutImage" => "write manifests",
+        other => other,
+    }
+}
+
 /// Whether the repository is there, and may be read: told by how a question for a manifest that nobody has is answered.
 /// Gives nothing where there is nothing more to be asked.
 async fn repository(
@@ -77,7 +90,10 @@ async fn repository(
     let presence = match patient.retry.run("reading", asking).await {
         Ok(_) => {
             let settings = settings(ecr, &repository.name).await;
-            diagnosis.good("repository", there(repository, &settings));
+            // Other registries don't tell a repository that is missing from one that is empty.
+            let finding =
+                if ecr.is_some() { there(repository, &settings) } else { format!("{repository} can be read") };
+            diagnosis.good("repository", finding);
             Presence::There(settings)
         }
         Err(error) => match error.meaning() {
