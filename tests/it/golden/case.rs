@@ -23,6 +23,9 @@ pub(super) struct Case {
     pub(super) covers: Vec<String>,
     /// The exit status.
     pub(super) status: i32,
+    /// Whether the doctor is asked in place of a push.
+    #[serde(default)]
+    pub(super) doctor: bool,
     /// The layout, below `testdata/layouts`.
     #[serde(default = "one_manifest")]
     pub(super) layout: String,

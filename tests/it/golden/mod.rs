@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use local_ecr::LocalEcr;
+use local_ecr::{LocalEcr, ViolationKind};
 
 use self::case::{Case, Places};
 use crate::support::servers::{Authority, Front};
@@ -117,7 +117,9 @@ fn check(path: &Path, case: &Case) -> Result<(), String> {
     if ran.status != case.status {
         let _ = writeln!(failure, "exit status {}, and {} is expected", ran.status, case.status);
     }
-    failure += &manners(&ran);
+    if !case.doctor {
+        failure += &manners(&ran);
+    }
     for (extension, found) in [("stdout", places.settle(&ran.stdout)), ("stderr", places.settle(&ran.stderr))] {
         let file = path.with_extension(extension);
         let expected = fs::read_to_string(&file).unwrap_or_default();
@@ -135,7 +137,7 @@ fn check(path: &Path, case: &Case) -> Result<(), String> {
     if failure.is_empty() { Ok(()) } else { Err(failure) }
 }
 
-/// What holds for every run: an error is one line with at most one piece of advice behind it, and success has none.
+/// What holds for every push: an error is one line with at most one piece of advice behind it, and success has none.
 fn manners(ran: &Ran) -> String {
     let count = |start: &str| ran.stderr.lines().filter(|line| line.starts_with(start)).count();
     let mut failure = String::new();
@@ -168,6 +170,8 @@ fn run(case: &Case) -> (Ran, Places) {
     // A host has a dot or a port, and so has each of the places.
     let host = |destination: &str| destination.split_once('/').is_some_and(|(host, _)| host.contains(['.', '{', ':']));
     let push = |layout: &Layout, source: &str, places: &mut Places| {
+        // A command stands where a push has its SOURCE.
+        let source = if case.doctor { "doctor" } else { source };
         let push = Push::of(places.fill(&source.replace("{layout}", &layout.path().to_string_lossy())));
         places.add_path("home", push.home());
         if host(&case.destination) {
@@ -183,10 +187,14 @@ fn run(case: &Case) -> (Ran, Places) {
     for fault in case.faults.iter().flat_map(|failing| failing.faults(&places)) {
         ecr.inject(fault);
     }
+    if case.doctor {
+        ecr.expect_violation(ViolationKind::ForbiddenAction);
+    }
     let mut push = push(&layout, &case.source, &mut places);
     // Progress has a test of its own; with one blob at a time it is always the same one that fails.
     for (option, value) in [("--progress", "none"), ("--jobs", "1"), ("--retries", "1")] {
-        if !case.args.iter().any(|arg| arg.starts_with(option)) {
+        let is_known = !case.doctor || option == "--retries";
+        if is_known && !case.args.iter().any(|arg| arg.starts_with(option)) {
             push = push.args([format!("{option}={value}")]);
         }
     }

@@ -11,6 +11,9 @@ pub(super) struct Server {
     /// Repositories beside `app`.
     #[serde(default)]
     repositories: Vec<String>,
+    /// Actions that a push doesn't need.
+    #[serde(default)]
+    allow: Vec<String>,
     /// Actions that are taken away.
     #[serde(default)]
     deny: Vec<String>,
@@ -93,6 +96,7 @@ impl Server {
             builder = builder.region(region);
         }
         builder = self.repositories.iter().fold(builder, |builder, name| builder.repository(name));
+        builder = self.allow.iter().fold(builder, |builder, action| builder.allow(action));
         builder = self.deny.iter().fold(builder, |builder, action| builder.deny(action));
         builder = self
             .immutable
