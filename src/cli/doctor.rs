@@ -70,6 +70,8 @@ fn text(destination: &str, diagnosis: &Diagnosis) -> String {
     let width = diagnosis.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
     let mut lines: Vec<String> = Vec::new();
     for Check { name, state, finding, mend, .. } in &diagnosis.checks {
+        // What has several lines stays in its column.
+        let finding = finding.replace('\n', &format!("\n{:7}  {:width$}  ", "", ""));
         lines.push(format!("{:7}  {name:width$}  {finding}", word(*state)));
         lines.extend(mend.iter().map(|mend| format!("{:7}  {:width$}  next: {mend}", "", "")));
     }

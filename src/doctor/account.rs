@@ -11,8 +11,8 @@ use crate::aws::token::TokenError;
 use crate::cause::chain;
 use crate::error::Error;
 
-/// Where credentials are found, and whose they are.
-pub(super) async fn credentials(diagnosis: &mut Diagnosis, session: &AwsSession) {
+/// Where credentials are found, and whose they are; says whether there are any.
+pub(super) async fn credentials(diagnosis: &mut Diagnosis, session: &AwsSession) -> bool {
     match session.found().await {
         Ok(found) => {
             let until = found.expiry().map(|end| format!(", good for {} more", left(end))).unwrap_or_default();
@@ -20,7 +20,7 @@ pub(super) async fn credentials(diagnosis: &mut Diagnosis, session: &AwsSession)
         }
         Err(error) => {
             diagnosis.error("credentials", refused(error));
-            return;
+            return false;
         }
     }
     match account::identity(session).await {
@@ -38,6 +38,7 @@ pub(super) async fn credentials(diagnosis: &mut Diagnosis, session: &AwsSession)
         // A push asks STS for nothing, so that it works where STS is out of reach.
         Err(error) => diagnosis.note("identity", State::Notice, format!("not known: {}", chain(&error))),
     }
+    true
 }
 
 fn refused(error: AwsError) -> Error {

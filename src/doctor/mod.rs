@@ -140,13 +140,15 @@ async fn all(examination: &Examination, reporter: &Arc<dyn Reporter>, sessions: 
     let mut diagnosis = Diagnosis::default();
     diagnosis.good("host", patient.host());
     let session = registries.get(repository).and_then(|reached| reached.as_ref().ok()?.ecr.clone());
+    let mut known = true;
     if let Some(session) = &session {
-        account::credentials(&mut diagnosis, session).await;
+        known = account::credentials(&mut diagnosis, session).await;
         network::api(&mut diagnosis, &patient, session).await;
     }
     tokens.arrive(&mut registries).await?;
     let reached = registries.remove(repository);
     match (&reached, &session) {
+        (Some(Err(_)), Some(_)) if !known => diagnosis.unknown("token", "can't be asked for without credentials"),
         (Some(Err(error)), Some(_)) => diagnosis.error("token", Error::Auth(error.clone())),
         (Some(Err(error)), None) => diagnosis.error("credentials", Error::Auth(error.clone())),
         (Some(Ok(_)), Some(_)) => diagnosis.good("token", "ECR gives one for these credentials"),
