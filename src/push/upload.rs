@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use thiserror::Error;
@@ -161,6 +162,8 @@ impl Uploader<'_> {
             Err(_) => return Err(closed),
             Ok(_) => {}
         }
+        let what = format!("{}: upload session", destination.target.repository);
+        self.reporter.report(&Event::Waiting { what, why: closed.brief(), wait: Duration::ZERO });
         match open().await {
             Err(RegistryError::Unreachable { method, url, network: Network::Closed, .. }) if asking().await.is_ok() => {
                 let repository = &destination.target.repository;
