@@ -20,7 +20,8 @@ fn doctor(ecr: &LocalEcr) -> Push {
 /// As the builder of the tests, with all that the doctor may ask.
 fn open() -> Builder {
     let asked = ["ecr:DescribeRepositories", "ecr:GetAccountSetting", "ecr:DescribeRepositoryCreationTemplates"];
-    asked.into_iter().fold(builder(), Builder::allow)
+    // Whether a session is gone is seen only where it can be cancelled.
+    asked.into_iter().fold(builder().upload_cancel(true), Builder::allow)
 }
 
 /// The line about one check: its state and what was seen.

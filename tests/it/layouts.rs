@@ -215,7 +215,7 @@ fn a_name_of_two_images_is_no_choice() {
 fn referrers_follow_their_subject_and_can_be_listed() {
     for fixture in ["good/referrers", "good/referrers-tag"] {
         let layout = Layout::fixture(fixture);
-        let ecr = ecr();
+        let ecr = start(builder().referrers_own_right(false));
         Push::of(layout.path()).at(&ecr).to("app:v1").run().exits(0);
         let referrers = referrers(&layout);
         assert_eq!(referrers.len(), 3, "{fixture}");
