@@ -140,14 +140,21 @@ fn writes(image: &Image, target: &Target, survey: &Survey) -> Writes {
         waves[node.height].push(digest.clone());
     }
     waves.retain(|wave| !wave.is_empty());
-    // Without tags the one look was at the root itself.
-    let looks = survey.looks.iter().take(target.tags.len()).enumerate();
-    let mut tags: Vec<usize> = looks.filter(|(_, look)| **look != Look::Same).map(|(at, _)| at).collect();
-    // The tags that name another image come first: one of them may be immutable, and then no other has been written. If any
-    // of these can be moved it is `latest`, which is what repositories except from immutability.
-    tags.sort_by_key(|at| (!matches!(survey.looks[*at], Look::Other(_)), target.tags[*at].as_str() == "latest"));
+    let tags = order(target, &survey.looks);
     let root_by_digest = target.tags.is_empty() && survey.manifests.contains(root);
     Writes { waves, root_by_digest, tags, referrers }
+}
+
+/// Numbers of the tags to write, in the order in which that is done.
+#[must_use]
+pub fn order(target: &Target, looks: &[Look]) -> Vec<usize> {
+    // Without tags the one look was at the root itself.
+    let looked = looks.iter().take(target.tags.len()).enumerate();
+    let mut tags: Vec<usize> = looked.filter(|(_, look)| **look != Look::Same).map(|(at, _)| at).collect();
+    // The tags that name another image come first: one of them may be immutable, and then no other has been written. If any
+    // of these can be moved it is `latest`, which is what repositories except from immutability.
+    tags.sort_by_key(|at| (!matches!(looks[*at], Look::Other(_)), target.tags[*at].as_str() == "latest"));
+    tags
 }
 
 #[cfg(test)]

@@ -172,8 +172,8 @@ fn verdict(mut images: Vec<ImageScan>, fail_at: Option<Severity>) -> Scanned {
     Scanned { images, error }
 }
 
-/// For how long an image that was just pushed may be unknown to the scanner.
-const LAG: Duration = Duration::from_secs(10);
+/// For how long an image that was just pushed may be unknown to the scanner: Inspector has been seen to take half of that.
+const LAG: Duration = Duration::from_mins(1);
 
 /// How long to wait before the next look, when the first one is so long ago. Basic scans take seconds, Inspector's minutes.
 fn pause(elapsed: Duration) -> Duration {
@@ -184,7 +184,7 @@ fn pause(elapsed: Duration) -> Duration {
     }
 }
 
-/// Looks at one image's scan until it is done; starts it where nobody has.
+/// Looks at one image's scan until it is done, or for as long as it may take.
 async fn watch(
     session: &AwsSession,
     repository: &str,
@@ -192,14 +192,30 @@ async fn watch(
     name: &str,
     bound: Duration,
 ) -> Result<scan::Scan, ScanError> {
-    let since = Instant::now();
-    let mut started: Option<Result<(), AwsError>> = None;
     let mut status = "unknown to ECR".to_owned();
+    // The questions have bounds of their own, which are larger.
+    let looking = tokio::time::timeout(bound, look(session, repository, digest, name, bound, &mut status)).await;
+    looking.unwrap_or_else(|_| Err(ScanError::Slow { image: name.to_owned(), status, seconds: bound.as_secs() }))
+}
+
+/// Looks again and again; starts a scan where nobody has. `status` is ECR's last word.
+async fn look(
+    session: &AwsSession,
+    repository: &str,
+    digest: &Digest,
+    name: &str,
+    bound: Duration,
+    status: &mut String,
+) -> Result<scan::Scan, ScanError> {
+    let since = Instant::now();
+    // In time to say why, and not only that it took too long.
+    let lag = LAG.min(bound / 2);
+    let mut started: Option<Result<(), AwsError>> = None;
     loop {
         match scan::describe(session, repository, digest).await {
             Ok(scan) => match scan.state {
                 ScanState::Done => return Ok(scan),
-                ScanState::Pending => status = scan.status,
+                ScanState::Pending => *status = scan.status,
                 ScanState::Unsupported => {
                     let (image, scan::Scan { status, description, .. }) = (name.to_owned(), scan);
                     return Err(ScanError::Unsupported { image, status, description });
@@ -213,25 +229,25 @@ async fn watch(
                 // Either ECR has just not noticed the push yet, or the repository is not set to scan what is pushed. To
                 // start a scan is right in both cases; where that isn't possible only the first one is worth waiting for.
                 Some(AwsMeaning::NotScanned) => {
-                    if started.is_none() {
+                    if !matches!(started, Some(Ok(()))) && !started.as_ref().is_some_and(is_final) {
                         started = Some(scan::start(session, repository, digest).await);
                     }
-                    let hopeless = !matches!(started, Some(Ok(())));
-                    if hopeless && since.elapsed() >= LAG {
+                    if started.as_ref().is_some_and(is_final) && since.elapsed() >= lag {
                         let refusal = started.and_then(Result::err);
                         return Err(ScanError::Off { image: name.to_owned(), refusal });
                     }
                 }
-                Some(AwsMeaning::ImageMissing) if since.elapsed() < LAG => {}
+                Some(AwsMeaning::ImageMissing) if since.elapsed() < lag => {}
                 _ => return Err(ScanError::Aws { image: name.to_owned(), source }),
             },
         }
-        let elapsed = since.elapsed();
-        if elapsed >= bound {
-            return Err(ScanError::Slow { image: name.to_owned(), status, seconds: bound.as_secs() });
-        }
-        tokio::time::sleep(pause(elapsed).min(bound.saturating_sub(elapsed))).await;
+        tokio::time::sleep(pause(since.elapsed())).await;
     }
+}
+
+/// Whether there is no use in starting a scan once more.
+fn is_final(started: &Result<(), AwsError>) -> bool {
+    started.as_ref().is_err_and(|error| error.meaning().is_some_and(|meaning| !meaning.is_transient()))
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub struct EcrHost {
 }
 
 /// The DNS suffixes of AWS's partitions; `on.…` are the dual-stack ones (facts/ecr.md, Hosts).
-const SUFFIXES: [&str; 9] = [
+pub const SUFFIXES: [&str; 9] = [
     "amazonaws.com",
     "amazonaws.com.cn",
     "amazonaws.eu",

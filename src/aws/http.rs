@@ -9,8 +9,14 @@ use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{self, TlsContext};
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use reqwest::Url;
 use thiserror::Error;
 
+use crate::oci::reference::Host;
 use crate::trust::Trust;
 
 /// A host's name that doesn't resolve.
@@ -35,16 +41,44 @@ impl ResolveDns for Names {
     }
 }
 
-/// The client. The SDK's own builder for one with other authorities leaves proxies out.
+/// The client: through the proxy that the environment names, but for those who are on this machine or its link.
 pub(super) fn client(trust: &Trust) -> Result<SharedHttpClient, Box<dyn StdError + Send + Sync>> {
     let context = TlsContext::builder().with_trust_store(trust.store()).build()?;
-    Ok(aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut builder = Connector::builder()
-            .tls_provider(tls::Provider::rustls(tls::rustls_provider::CryptoMode::AwsLc))
-            .tls_context(context.clone())
-            .proxy_config(ProxyConfig::from_env());
-        builder.set_connector_settings(settings.cloned());
-        builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
-        builder.build_with_resolver(Names)
-    }))
+    let through = |proxy: ProxyConfig| {
+        let context = context.clone();
+        // The SDK's own builder for a client with other authorities leaves proxies out.
+        aws_smithy_http_client::Builder::new().build_with_connector_fn(move |settings, components| {
+            let mut builder = Connector::builder()
+                .tls_provider(tls::Provider::rustls(tls::rustls_provider::CryptoMode::AwsLc))
+                .tls_context(context.clone())
+                .proxy_config(proxy.clone());
+            builder.set_connector_settings(settings.cloned());
+            builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+            builder.build_with_resolver(Names)
+        })
+    };
+    let (direct, proxied) = (through(ProxyConfig::disabled()), through(ProxyConfig::from_env()));
+    Ok(SharedHttpClient::new(Either { direct, proxied }))
+}
+
+/// Two clients, or two connectors, of which a request's host chooses one.
+#[derive(Debug, Clone)]
+struct Either<T> {
+    direct: T,
+    proxied: T,
+}
+
+impl HttpClient for Either<SharedHttpClient> {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let connector = |client: &SharedHttpClient| client.http_connector(settings, components);
+        SharedHttpConnector::new(Either { direct: connector(&self.direct), proxied: connector(&self.proxied) })
+    }
+}
+
+impl HttpConnector for Either<SharedHttpConnector> {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let host = Url::parse(request.uri()).ok().and_then(|url| Host::parse(url.host_str()?).ok());
+        let direct = host.is_some_and(|host| host.is_near());
+        if direct { self.direct.call(request) } else { self.proxied.call(request) }
+    }
 }

@@ -115,6 +115,12 @@ pub async fn describe(session: &AwsSession, repository: &str, digest: &Digest) -
         });
         let page = asking.await?;
         let scan = scan.get_or_insert_with(|| opened(page.image_scan_status.as_ref()));
+        if page.image_scan_findings.as_ref().is_none_or(is_unsettled) && scan.findings.is_empty() && next.is_none() {
+            // Inspector's status is ahead of its findings at first: an empty list without a date is none yet.
+            if scan.state == ScanState::Done {
+                scan.state = ScanState::Pending;
+            }
+        }
         let found = page.image_scan_findings.filter(|_| scan.state == ScanState::Done);
         if let Some(found) = found {
             scan.findings.extend(found.findings().iter().map(basic));
@@ -166,6 +172,11 @@ fn opened(status: Option<&ecr::ImageScanStatus>) -> Scan {
         description: status.and_then(ecr::ImageScanStatus::description).map(str::to_owned),
         findings: Vec::new(),
     }
+}
+
+/// Whether a list of findings is empty because nobody has looked yet (aws/aws-sdk#289).
+fn is_unsettled(found: &ecr::ImageScanFindings) -> bool {
+    found.image_scan_completed_at.is_none() && found.findings().is_empty() && found.enhanced_findings().is_empty()
 }
 
 /// One of ECR's own.

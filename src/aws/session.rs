@@ -233,7 +233,8 @@ impl AwsSession {
     /// When there are no credentials.
     pub(super) async fn public(&self) -> Result<aws_sdk_ecrpublic::Client, AwsError> {
         let mut config = aws_sdk_ecrpublic::config::Builder::from(&self.loaded().await?.sdk);
-        config = config.region(Region::new(self.registry.region().to_owned()));
+        // Neither is the environment's business: the host says it all (facts/ecr.md, Hosts).
+        config = config.region(Region::new(self.registry.region().to_owned())).use_fips(false).use_dual_stack(false);
         if let Some(endpoint) = &self.settings.endpoint_url {
             config = config.endpoint_url(endpoint);
         }

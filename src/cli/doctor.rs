@@ -31,8 +31,10 @@ impl Reporter for Lines {
 
 /// Examines, and gives the exit status.
 pub(super) async fn run(settings: &DoctorSettings) -> u8 {
-    for warning in &settings.warnings {
-        line(&format!("warning: {warning}"));
+    if !settings.quiet {
+        for warning in &settings.warnings {
+            line(&format!("warning: {warning}"));
+        }
     }
     let cancel = CancellationToken::new();
     let caught = signals::catch(cancel.clone());

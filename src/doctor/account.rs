@@ -1,6 +1,6 @@
 //! Credentials, whose they are, and what their account is set to.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Diagnosis, State};
 use crate::auth::AuthError;
@@ -12,7 +12,7 @@ use crate::cause::chain;
 use crate::error::Error;
 
 /// Where credentials are found, and whose they are; says whether there are any.
-pub(super) async fn credentials(diagnosis: &mut Diagnosis, session: &AwsSession) -> bool {
+pub(super) async fn credentials(diagnosis: &mut Diagnosis, session: &AwsSession, bound: Duration) -> bool {
     match session.found().await {
         Ok(found) => {
             let until = found.expiry().map(|end| format!(", good for {} more", left(end))).unwrap_or_default();
@@ -23,7 +23,12 @@ pub(super) async fn credentials(diagnosis: &mut Diagnosis, session: &AwsSession)
             return false;
         }
     }
-    match account::identity(session).await {
+    // A push asks STS for nothing, so that it works where STS is out of reach, and nobody waits for it here.
+    let Ok(identity) = tokio::time::timeout(bound, account::identity(session)).await else {
+        diagnosis.note("identity", State::Notice, format!("not known: STS gave no answer in {} s", bound.as_secs()));
+        return true;
+    };
+    match identity {
         Ok(identity) => match session.registry() {
             EcrRegistry::Private(host) if host.account != identity.account => diagnosis.note(
                 "identity",
@@ -35,7 +40,6 @@ pub(super) async fn credentials(diagnosis: &mut Diagnosis, session: &AwsSession)
             ),
             _ => diagnosis.good("identity", identity.arn),
         },
-        // A push asks STS for nothing, so that it works where STS is out of reach.
         Err(error) => diagnosis.note("identity", State::Notice, format!("not known: {}", chain(&error))),
     }
     true
@@ -56,8 +60,11 @@ fn left(end: u64) -> String {
 }
 
 /// Whether blobs can be mounted: faster where it works, and never needed.
-pub(super) async fn mounts(diagnosis: &mut Diagnosis, session: &AwsSession) {
-    match account::mounts_blobs(session).await {
+pub(super) async fn mounts(diagnosis: &mut Diagnosis, session: &AwsSession, bound: Duration) {
+    let Ok(mounts) = tokio::time::timeout(bound, account::mounts_blobs(session)).await else {
+        return diagnosis.note("mounts", State::Notice, "the account's setting can't be seen: no answer in time");
+    };
+    match mounts {
         Ok(true) => diagnosis.good("mounts", "the account's setting BLOB_MOUNTING is on"),
         Ok(false) => diagnosis.note(
             "mounts",

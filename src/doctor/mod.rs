@@ -109,6 +109,7 @@ struct Patient<'a> {
     ecr: Option<EcrRegistry>,
     trust: Trust,
     retry: Retry,
+    reporter: &'a Arc<dyn Reporter>,
 }
 
 /// Examines a destination.
@@ -135,14 +136,14 @@ async fn all(examination: &Examination, reporter: &Arc<dyn Reporter>, sessions: 
     let files = access.ca_files.clone();
     let trust = tokio::task::spawn_blocking(move || Trust::load(&files)).await.map_err(Error::task)??;
     let ecr = EcrRegistry::of(&repository.host);
-    let patient = Patient { examination, ecr, trust, retry: Retry::new(access.retries, reporter.clone()) };
+    let patient = Patient { examination, ecr, trust, retry: Retry::new(access.retries, reporter.clone()), reporter };
 
     let mut diagnosis = Diagnosis::default();
     diagnosis.good("host", patient.host());
     let session = registries.get(repository).and_then(|reached| reached.as_ref().ok()?.ecr.clone());
     let mut known = true;
     if let Some(session) = &session {
-        known = account::credentials(&mut diagnosis, session).await;
+        known = account::credentials(&mut diagnosis, session, access.connect_timeout).await;
         network::api(&mut diagnosis, &patient, session).await;
     }
     tokens.arrive(&mut registries).await?;
@@ -160,7 +161,7 @@ async fn all(examination: &Examination, reporter: &Arc<dyn Reporter>, sessions: 
         rights::all(&mut diagnosis, &patient, registry, ecr.as_deref(), sessions).await;
     }
     if let (Some(session), Some(Ok(_)), Some(EcrRegistry::Private(_))) = (&session, &reached, &patient.ecr) {
-        account::mounts(&mut diagnosis, session).await;
+        account::mounts(&mut diagnosis, session, access.connect_timeout).await;
     }
     diagnosis.policy =
         patient.ecr.as_ref().map(|ecr| policy::least_privilege(ecr, &repository.name, *create_repository));

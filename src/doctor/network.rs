@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Diagnosis, Patient, State};
+use crate::aws::region;
 use crate::aws::session::AwsSession;
 use crate::cause::chain;
 use crate::clock;
@@ -96,7 +97,7 @@ async fn walk(diagnosis: &mut Diagnosis, patient: &Patient<'_>, place: Place, en
             diagnosis.good(&name, format!("{host} is {}{endpoint}", addresses.join(", ")));
         }
         Err(error) => {
-            failed(diagnosis, &name, place, &error, &through);
+            failed(diagnosis, patient, &name, place, &error, &through);
             return None;
         }
     }
@@ -108,26 +109,40 @@ async fn walk(diagnosis: &mut Diagnosis, patient: &Patient<'_>, place: Place, en
             ahead
         }
         Err(error) => {
-            failed(diagnosis, &connection, place, &error, &through);
+            failed(diagnosis, patient, &connection, place, &error, &through);
             None
         }
     }
 }
 
-fn failed(diagnosis: &mut Diagnosis, name: &str, place: Place, error: &TouchError, through: &str) {
-    let mend = match error.network() {
-        Some(Network::Name) if through.is_empty() => {
-            "look at the spelling of the region, and at DNS (in a VPC without internet: an endpoint with private DNS)"
+fn failed(
+    diagnosis: &mut Diagnosis,
+    patient: &Patient<'_>,
+    name: &str,
+    place: Place,
+    error: &TouchError,
+    through: &str,
+) {
+    let known = patient.ecr.as_ref().map(|ecr| (ecr.region(), region::known(ecr.region())));
+    let mend = match (error.network(), known) {
+        (Some(Network::Name), Some((region, None))) if through.is_empty() => {
+            format!("{region} is no region that this version knows: was {} meant?", region::nearest(region))
         }
-        Some(Network::Tls) => "--ca-file FILE trusts a private certificate authority, such as a proxy's that opens TLS",
-        Some(Network::NotTls) => "what answers there does not speak TLS: is it the right port, is a portal in between?",
-        _ if !through.is_empty() => "look at the proxy (HTTPS_PROXY, NO_PROXY)",
-        _ => "",
-    };
-    let mend = if mend.is_empty() {
-        format!("is there a way there (proxy, VPC endpoint `{}`, {})?", place.service(), place.option())
-    } else {
-        mend.to_owned()
+        (Some(Network::Name), Some(_)) if through.is_empty() => {
+            "look at DNS; in a VPC without internet an endpoint with private DNS has to lead there".to_owned()
+        }
+        (Some(Network::Name), None) if through.is_empty() => "look at the spelling of the host; else at DNS".to_owned(),
+        (Some(Network::Tls), _) => {
+            "--ca-file FILE trusts a private certificate authority; a proxy that opens TLS has one".to_owned()
+        }
+        (Some(Network::NotTls), _) => {
+            "what answers there does not speak TLS: is it the right port, is a portal in between?".to_owned()
+        }
+        _ if !through.is_empty() => "look at the proxy (HTTPS_PROXY, NO_PROXY)".to_owned(),
+        (_, Some(_)) => {
+            format!("is there a way there (proxy, VPC endpoint `{}`, {})?", place.service(), place.option())
+        }
+        (_, None) => format!("is there a way there (proxy, {})?", place.option()),
     };
     diagnosis.failed(name, format!("{}{through}", chain(error)), Some(mend), status::UNAVAILABLE);
 }

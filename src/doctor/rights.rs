@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use super::{Diagnosis, Patient, State};
+use crate::aws::host::EcrRegistry;
 use crate::aws::repository::{self, RepositorySettings};
 use crate::aws::session::{AwsError, AwsSession};
 use crate::cause::chain;
 use crate::error::status;
-use crate::oci::reference::{Reference, Repository};
+use crate::oci::reference::Repository;
+use crate::push::opening;
 use crate::push::sessions::Sessions;
-use crate::registry::Registry;
 use crate::registry::failure::{Meaning, RegistryError};
 use crate::registry::probe::nowhere;
+use crate::registry::{Found, Registry};
 
 /// What may be done to find out more.
 enum Presence {
@@ -51,7 +53,9 @@ pub(super) async fn all(
         Presence::There(settings) => {
             uploads(diagnosis, patient, registry, sessions, &right).await;
             if let Some(tag) = &destination.tag {
-                self::tag(diagnosis, registry, &settings, destination, tag.as_str()).await;
+                let naming = async || registry.head_manifest(name, tag.as_str()).await;
+                let named = patient.retry.run("the tag", naming).await;
+                self::tag(diagnosis, named, &settings, tag.as_str());
             }
             return;
         }
@@ -109,7 +113,10 @@ async fn repository(
             }
         },
     };
-    diagnosis.good(right, "allowed");
+    // Everybody may read ECR Public.
+    if !matches!(patient.ecr, Some(EcrRegistry::Public)) {
+        diagnosis.good(right, "allowed");
+    }
     Some(presence)
 }
 
@@ -174,13 +181,22 @@ async fn uploads(
     right: &impl Fn(&str) -> String,
 ) {
     let name = &patient.examination.destination.repository.name;
-    match sessions.open(registry.clone(), name).await {
+    let repository = &patient.examination.destination.repository;
+    let reference = nowhere();
+    let opening = async || opening::open(sessions, registry, repository, reference.as_str(), &**patient.reporter).await;
+    match patient.retry.run("an upload session", opening).await {
         Ok((key, session)) => {
             diagnosis.good(&right("InitiateLayerUpload"), "allowed");
             let part = patient.retry.run("a part", async || registry.try_part(&session, name).await).await;
+            let written = part.is_ok();
             verdict(diagnosis, &right("UploadLayerPart"), part);
-            let completion = patient.retry.run("the end", async || registry.try_completion(&session, name).await).await;
-            verdict(diagnosis, &right("CompleteLayerUpload"), completion);
+            if written {
+                let ending = async || registry.try_completion(&session, name).await;
+                let completion = patient.retry.run("the end", ending).await;
+                verdict(diagnosis, &right("CompleteLayerUpload"), completion);
+            } else {
+                diagnosis.unknown(&right("CompleteLayerUpload"), "can't be tried as long as nothing can be uploaded");
+            }
             sessions.cancel(key).await;
         }
         Err(error) => {
@@ -204,9 +220,8 @@ fn verdict(diagnosis: &mut Diagnosis, name: &str, tried: Result<(), RegistryErro
 }
 
 /// What the destination's tag names, and whether it can be moved.
-async fn tag(diagnosis: &mut Diagnosis, registry: &Registry, settings: &Settings, destination: &Reference, tag: &str) {
-    let repository = &destination.repository;
-    let found = match registry.head_manifest(&repository.name, tag).await {
+fn tag(diagnosis: &mut Diagnosis, named: Result<Option<Found>, RegistryError>, settings: &Settings, tag: &str) {
+    let found = match named {
         Ok(Some(found)) => found.digest.map_or_else(|| "an image".to_owned(), |digest| digest.to_string()),
         Ok(None) => return diagnosis.good("tag", format!("{tag} is free")),
         Err(error) => return diagnosis.error("tag", error),

@@ -70,9 +70,7 @@ fn credentials(error: &CredentialsFailure) -> String {
         }
         CredentialsFailure::Answered { place, sso, answer, .. } => aws_answer(answer, Some((*place, sso.as_deref()))),
         CredentialsFailure::Odd { place: Place::Instance, status: 500.., .. } => {
-            "the instance metadata service is having trouble, or a proxy answers in its place: try again, or let NO_PROXY \
-             name 169.254.169.254"
-                .to_owned()
+            "the instance metadata service is having trouble: try again".to_owned()
         }
         CredentialsFailure::Odd { place: Place::Instance, .. } => INSTANCE.to_owned(),
         CredentialsFailure::Odd { place: Place::Container, status: 500.., .. } => {
@@ -116,8 +114,7 @@ const GIVE: &str =
 const HOP_LIMIT: &str =
     "in a container on EC2 the instance metadata service answers only where its hop limit is 2 or more";
 
-const INSTANCE: &str = "is a role attached to this instance, may this process ask for it, and does NO_PROXY name \
-                        169.254.169.254 where there is a proxy?";
+const INSTANCE: &str = "is a role attached to this instance, and may this process ask for it?";
 
 const CONTAINER: &str = "look at AWS_CONTAINER_CREDENTIALS_FULL_URI and its token, or at the task's role, or at the EKS Pod \
                          Identity association and its agent";
@@ -136,8 +133,7 @@ fn reach(place: Place) -> &'static str {
         }
         Place::Profile => "are STS and IAM Identity Center reachable from here (proxy, VPC endpoint `sts`)?",
         Place::Container => {
-            "is its agent there (ECS's, or EKS Pod Identity's), is AWS_CONTAINER_CREDENTIALS_FULL_URI right, and does \
-             NO_PROXY name its host where there is a proxy?"
+            "is its agent there (ECS's, or EKS Pod Identity's), and is AWS_CONTAINER_CREDENTIALS_FULL_URI right?"
         }
         Place::Instance | Place::Environment => "is the instance metadata service reachable from here?",
     }
@@ -303,7 +299,7 @@ pub(super) fn registry_answer(answer: &Answer) -> String {
         (Meaning::DigestRefused, _) => "the registry doesn't take digests of this algorithm: build with SHA-256".to_owned(),
         (Meaning::Kms, _) => KMS.to_owned(),
         (Meaning::Quota, _) => {
-            "a quota is used up: delete images (a lifecycle policy does it), ask AWS for more, or make the image smaller"
+            "a quota is used up: delete images or tags (a lifecycle policy does it), ask AWS for more, or make the image smaller"
                 .to_owned()
         }
         (Meaning::ImageArchived, _) => ARCHIVED.to_owned(),
@@ -329,7 +325,7 @@ pub(super) const IMPOSTOR: &str =
     "is it the registry that answers there? Look at the host, at --registry-endpoint, and at HTTPS_PROXY and NO_PROXY";
 
 fn registry_denied(answer: &Answer, ecr: &EcrRegistry) -> String {
-    let resource = ecr.arn(repository(answer));
+    let resource = ecr.arn(&answer.asked.repository);
     let Some(denial) = Denial::read(&answer.message) else {
         let needed = format!("the identity needs {} on {resource}", actions(answer, ecr.service()));
         // ECR says why it refuses, but to a HEAD, whose answer has no body.
@@ -353,7 +349,7 @@ fn registry_denied(answer: &Answer, ecr: &EcrRegistry) -> String {
 
 /// How the repository that is missing is made.
 fn create(answer: &Answer, ecr: &EcrRegistry) -> String {
-    let name = repository(answer);
+    let name = answer.asked.repository.as_str();
     let (name, service) = match ecr {
         EcrRegistry::Private(_) => (name, "ecr"),
         EcrRegistry::Public => (name.split_once('/').map_or(name, |(_, name)| name), "ecr-public"),
@@ -364,21 +360,18 @@ fn create(answer: &Answer, ecr: &EcrRegistry) -> String {
     )
 }
 
-/// The repository that a request was about.
-fn repository(answer: &Answer) -> &str {
-    let path = answer.url.split("/v2/").nth(1).unwrap_or_default();
-    let ends = ["/manifests/", "/blobs/", "/referrers/"].iter().filter_map(|part| path.rfind(part));
-    &path[..ends.max().unwrap_or(path.len())]
-}
-
 /// The IAM actions that a request needs (facts/ecr.md, Credentials).
 fn actions(answer: &Answer, service: &str) -> String {
-    let upload = answer.url.contains("/blobs/uploads/");
-    match (answer.method, upload) {
+    // A repository may be called like a part of a path.
+    let start = format!("/v2/{}/", answer.asked.repository);
+    let place = answer.url.split_once(&start).map_or("", |(_, place)| place);
+    match (answer.method, place) {
         ("POST", _) => format!("{service}:InitiateLayerUpload"),
-        (_, true) => format!("{service}:UploadLayerPart and {service}:CompleteLayerUpload"),
-        ("PUT", false) => format!("{service}:PutImage"),
-        _ if answer.url.contains("/blobs/") => format!("{service}:BatchCheckLayerAvailability"),
+        (_, place) if place.starts_with("blobs/uploads/") => {
+            format!("{service}:UploadLayerPart and {service}:CompleteLayerUpload")
+        }
+        ("PUT", _) => format!("{service}:PutImage"),
+        (_, place) if place.starts_with("blobs/") => format!("{service}:BatchCheckLayerAvailability"),
         _ => format!("{service}:BatchGetImage"),
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing is guessed: without a host there is no reference, since `docker.io` is never what was meant here.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use thiserror::Error;
 
@@ -104,9 +105,19 @@ impl Host {
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         let name = self.name().trim_matches(['[', ']']);
-        name == "localhost"
-            || name.ends_with(".localhost")
-            || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// Whether it is on this machine or on its link, where no proxy leads, whatever the environment says: the metadata services
+    /// and credential agents of EC2, ECS and EKS are, and what they hand out is nobody else's business.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        let on_link = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            // EC2's own addresses are unique local ones of a fixed prefix.
+            IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.segments().starts_with(&[0xfd00, 0x0ec2]),
+        };
+        self.is_loopback() || self.name().trim_matches(['[', ']']).parse().is_ok_and(on_link)
     }
 }
 
@@ -279,6 +290,19 @@ mod tests {
         check("-h.example/a");
         check("user@h.example/a");
         check(&format!("h.example/a:{}", "x".repeat(129)));
+    }
+
+    #[test]
+    fn near() {
+        let check = |text: &str, yes| assert_eq!(Host::parse(text).unwrap().is_near(), yes, "{text}");
+        check("localhost:80", true);
+        check("127.1.2.3", true);
+        check("169.254.169.254", true);
+        check("169.254.170.23:80", true);
+        check("[fd00:ec2::254]", true);
+        check("10.0.0.1", false);
+        check("[fd00:ec3::1]", false);
+        check("localhost.example.com", false);
     }
 
     #[test]

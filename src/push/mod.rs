@@ -2,6 +2,7 @@
 //!
 //! A destination that fails gets no tags; the others finish. Nothing here touches SOURCE but to read it.
 
+pub(crate) mod opening;
 pub mod reader;
 mod repository;
 pub mod retry;
@@ -27,7 +28,7 @@ use crate::cause::chain;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
 use crate::oci::digest::Digest;
-use crate::plan::{Look, Plan, Survey, Target, Writes};
+use crate::plan::{self, Look, Plan, Survey, Target, Writes};
 use crate::registry::Registry;
 use crate::registry::failure::RegistryError;
 
@@ -217,7 +218,7 @@ pub async fn push(
     let mut plan = Plan::new(image, &targets, &surveys);
     run.upload(&plan, &mut outcomes).await;
     run.put_children(&plan, &mut outcomes).await;
-    run.look_again(&mut plan, &mut outcomes).await;
+    run.look_again(&mut plan, &surveys, &mut outcomes).await;
     run.put_roots(&plan, &mut outcomes).await;
     outcomes
 }
@@ -348,13 +349,13 @@ impl Run<'_> {
 
     /// Looks at every tag once more before the first is written, when several will be: a destination that has gone away
     /// meanwhile is noticed while no tag has moved yet.
-    async fn look_again(&self, plan: &mut Plan, outcomes: &mut [Outcome]) {
+    async fn look_again(&self, plan: &mut Plan, surveys: &[Option<Survey>], outcomes: &mut [Outcome]) {
         if plan.writes.iter().map(|writes| writes.tags.len()).sum::<usize>() < 2 {
             return;
         }
         let root = &self.image.root().manifest;
-        let looking = self.destinations.iter().zip(&mut plan.writes).zip(outcomes).map(
-            async |((destination, writes), outcome)| {
+        let looking = self.destinations.iter().zip(&mut plan.writes).zip(surveys).zip(outcomes).map(
+            async |(((destination, writes), before), outcome)| {
                 if outcome.error.is_some() {
                     return;
                 }
@@ -363,16 +364,25 @@ impl Run<'_> {
                     let tag = destination.target.tags[*at].as_str();
                     self.retry.run(&format!("{whole}:{tag}"), async || tags::look(destination, tag, root).await).await
                 });
-                match looks.await {
-                    Ok(looks) => {
-                        let (same, left): (Vec<_>, Vec<_>) =
-                            writes.tags.iter().zip(looks).partition(|(_, look)| *look == Look::Same);
-                        for (at, _) in same {
-                            outcome.tags[*at] = TagOutcome::AlreadyThere;
-                        }
-                        writes.tags = left.into_iter().map(|(at, _)| *at).collect();
+                let looks = match looks.await {
+                    Ok(looks) => looks,
+                    Err(error) => {
+                        outcome.error = Some(error.into());
+                        return;
                     }
-                    Err(error) => outcome.error = Some(error.into()),
+                };
+                let mut now = vec![Look::Same; destination.target.tags.len()];
+                for (at, look) in writes.tags.iter().zip(looks) {
+                    if look == Look::Same {
+                        outcome.tags[*at] = TagOutcome::AlreadyThere;
+                    }
+                    now[*at] = look;
+                }
+                writes.tags = plan::order(&destination.target, &now);
+                let is_new = |(now, before): (&Look, &Look)| matches!(now, Look::Other(_)) && now != before;
+                // Somebody else wrote a tag meanwhile, and what would move is not what it was.
+                if before.as_ref().is_some_and(|before| now.iter().zip(&before.looks).any(is_new)) {
+                    outcome.error = repository::check_mutability(destination, &now, root).await.err();
                 }
             },
         );

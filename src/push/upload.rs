@@ -2,24 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::Destination;
+use super::opening;
 use super::reader::{self, Pool, ReadError, WAITING};
 use super::retry::Retry;
 use super::sessions::{Key, Sessions};
-use crate::aws::host::EcrRegistry;
 use crate::cause::Cause;
 use crate::event::{Attempt, Ending, Event, Reporter};
 use crate::image::Blob;
 use crate::oci::digest::{Algorithm, Digest};
 use crate::registry::Session;
 use crate::registry::body::UploadBody;
-use crate::registry::failure::{Meaning, Network, RegistryError};
+use crate::registry::failure::{Meaning, RegistryError};
 
 /// Why a blob isn't in a repository.
 #[derive(Debug, Error)]
@@ -131,7 +130,9 @@ impl Uploader<'_> {
     async fn open(&self, target: usize, blob: &Blob) -> (usize, Result<(Key, Session, Attempt), RegistryError>) {
         let destination = &self.destinations[target];
         let repository = &destination.target.repository;
-        let (key, session) = match self.session(destination).await {
+        let root = self.root.as_str();
+        let opening = opening::open(self.sessions, &destination.registry, repository, root, &**self.reporter);
+        let (key, session) = match opening.await {
             Ok(opened) => opened,
             Err(error) => return (target, Err(error)),
         };
@@ -144,36 +145,6 @@ impl Uploader<'_> {
             size: blob.size,
         });
         (target, Ok((key, session, attempt)))
-    }
-
-    /// A session. ECR may just close the connection where the repository or the right is missing (facts/ecr.md, Uploading a
-    /// blob): a GET is answered with the reason, or else shows that the line is good; a registry that closes the next
-    /// attempt, too, is not tried again and again.
-    async fn session(&self, destination: &Destination) -> Result<(Key, Session), RegistryError> {
-        let name = &destination.target.repository.name;
-        let open = async || self.sessions.open(destination.registry.clone(), name).await;
-        let closed = match open().await {
-            Err(error) if destination.is_ecr() && is_closed(&error) => error,
-            opened => return opened,
-        };
-        let asking = async || destination.registry.get_manifest(name, self.root.as_str()).await;
-        match asking().await {
-            Err(reason @ RegistryError::Answered(_)) if !reason.is_transient() => return Err(reason),
-            Err(_) => return Err(closed),
-            Ok(_) => {}
-        }
-        let what = format!("{}: upload session", destination.target.repository);
-        self.reporter.report(&Event::Waiting { what, why: closed.brief(), wait: Duration::ZERO });
-        match open().await {
-            Err(RegistryError::Unreachable { method, url, network: Network::Closed, .. }) if asking().await.is_ok() => {
-                let repository = &destination.target.repository;
-                let ecr = EcrRegistry::of(&repository.host);
-                let (service, resource) =
-                    ecr.map_or(("ecr", repository.to_string()), |ecr| (ecr.service(), ecr.arn(name)));
-                Err(RegistryError::Shut { method, url, action: format!("{service}:InitiateLayerUpload"), resource })
-            }
-            opened => opened,
-        }
     }
 
     fn body(
@@ -199,10 +170,6 @@ impl Uploader<'_> {
         }
         outcome
     }
-}
-
-fn is_closed(error: &RegistryError) -> bool {
-    matches!(error, RegistryError::Unreachable { network: Network::Closed, .. })
 }
 
 /// Whether a failure is worth another attempt, after `failed` that failed before it. A token that has expired is renewed by

@@ -84,8 +84,8 @@ pub(super) async fn fetch(
         return Err(insecure(shown));
     }
     // A HEAD is challenged for `pull` only; the push would have to ask again at its first POST.
-    let scope = match (&challenge.scope, repository) {
-        (Some(scope), "") => scope.clone(),
+    let scope = match repository {
+        "" => challenge.scope.clone().unwrap_or_default(),
         _ => format!("repository:{repository}:pull,push"),
     };
     let request = if let Offer::Refresh(token) = offer {
@@ -102,7 +102,9 @@ pub(super) async fn fetch(
         if let Some(service) = &challenge.service {
             realm.query_pairs_mut().append_pair("service", service);
         }
-        realm.query_pairs_mut().append_pair("scope", &scope);
+        if !scope.is_empty() {
+            realm.query_pairs_mut().append_pair("scope", &scope);
+        }
         let request = client.get(realm);
         match offer {
             Offer::Basic(header) => request.header(AUTHORIZATION, header),

@@ -40,6 +40,12 @@ impl Endpoint {
         self.0.scheme() == "https"
     }
 
+    /// Whether no proxy leads there, whatever the environment says.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        self.0.host_str().and_then(|host| Host::parse(host).ok()).is_some_and(|host| host.is_near())
+    }
+
     /// Whether it is on this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {

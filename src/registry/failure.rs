@@ -144,6 +144,8 @@ pub struct Answer {
 pub struct Asked {
     /// Its host, which may be reached under another name.
     pub host: Host,
+    /// The repository that was asked about.
+    pub repository: String,
     /// Whether it is ECR.
     pub ecr: bool,
     /// Whose credentials it was shown, and where they come from; nothing for ECR's token.
@@ -406,7 +408,8 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        let asked = Asked { host: Host::parse("h.example").unwrap(), ecr: false, shown: None };
+        let asked =
+            Asked { host: Host::parse("h.example").unwrap(), repository: "app".to_owned(), ecr: false, shown: None };
         Answer::read(asked, "PUT", "https://h.example/v2/".to_owned(), status, body.as_bytes(), |_| None)
     }
 
@@ -470,7 +473,8 @@ mod tests {
     #[test]
     fn a_layer_that_a_manifest_names_is_no_session() {
         let body = r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#;
-        let asked = Asked { host: Host::parse("h.example").unwrap(), ecr: false, shown: None };
+        let host = Host::parse("h.example").unwrap();
+        let asked = Asked { host, repository: "app".to_owned(), ecr: false, shown: None };
         let url = "https://h.example/v2/app/manifests/v1".to_owned();
         let answer = Answer::read(asked, "PUT", url, 404, body.as_bytes(), |_| None);
         assert_eq!(answer.meaning, Meaning::ReferenceMissing);

@@ -16,6 +16,9 @@ use crate::oci::digest::{Algorithm, Digest};
 /// What nobody has pushed.
 const NOTHING: &[u8] = b"nothing that anybody has pushed: a question of ecr-push doctor";
 
+/// What is in no session.
+const OTHER: &[u8] = b"something else than what was sent";
+
 /// The digest of something that isn't anywhere.
 #[must_use]
 pub fn nowhere() -> Digest {
@@ -45,13 +48,13 @@ impl Registry {
         self.tried(call).await
     }
 
-    /// `PUT SESSION?digest=…` of a digest that the session's bytes don't have.
+    /// `PUT SESSION?digest=…` of a digest that the session's bytes don't have, as many or few as there are.
     ///
     /// # Errors
     /// When the registry can't be reached, or refuses the caller.
     pub async fn try_completion(&self, session: &Session, repository: &str) -> Result<(), RegistryError> {
         let mut call = Call { url: session.url.clone(), ..self.call(Method::PUT, repository, "") };
-        let other = Digest::of(Algorithm::Sha256, b"");
+        let other = Digest::of(Algorithm::Sha256, OTHER);
         call.url.query_pairs_mut().append_pair("digest", other.as_str());
         self.tried(call).await
     }

@@ -29,7 +29,7 @@ impl Way {
     /// leads back to this machine.
     #[must_use]
     pub fn to(endpoint: Endpoint) -> Self {
-        let uri = endpoint.url().as_str().parse().ok().filter(|_| !endpoint.is_loopback());
+        let uri = endpoint.url().as_str().parse().ok().filter(|_| !endpoint.is_near());
         let intercept = uri.and_then(|uri| Matcher::from_env().intercept(&uri));
         let proxy = intercept.and_then(|proxy| Url::parse(&proxy.uri().to_string()).ok()).map(|url| redacted(&url));
         Self { endpoint, proxy }

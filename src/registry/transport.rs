@@ -55,6 +55,8 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
     /// The URL that answered, against which a `Location` is resolved.
     pub(super) url: Url,
+    /// The repository that it is about.
+    pub(super) repository: String,
 }
 
 /// An answer to an error is never larger than this, in bytes.
@@ -98,7 +100,7 @@ impl Transport {
     ) -> Result<Self, RegistryError> {
         let client_error = |error: reqwest::Error| RegistryError::Client(Cause::new(error));
         // No proxy leads back to this machine; Go's clients leave it out in the same way.
-        let direct = settings.endpoint.as_ref().map_or(host.is_loopback(), Endpoint::is_loopback);
+        let direct = settings.endpoint.as_ref().map_or(host.is_near(), Endpoint::is_near);
         let client = client(&settings.trust, settings.connect_timeout, direct).map_err(client_error)?;
         let parse = |text: String| Url::parse(&text).map_err(|error| RegistryError::Client(Cause::new(error)));
         let https = parse(format!("https://{host}/"))?;
@@ -169,7 +171,7 @@ impl Transport {
             request = request.header(AUTHORIZATION, header);
         }
         let response = request.send().await.map_err(|error| network(self.is_ecr(), "PUT", url, error))?;
-        let reply = read(self.is_ecr(), "PUT", response, ERROR_LIMIT).await?;
+        let reply = read(self.is_ecr(), "PUT", response, ERROR_LIMIT, repository).await?;
         trace("PUT", url, reply.status);
         let mut renewed = false;
         if self.is_own(url) && self.refused(&Method::PUT, &reply) {
@@ -182,7 +184,14 @@ impl Transport {
     /// What an answer that isn't success says.
     pub(super) fn answer(&self, method: &Method, reply: &Reply) -> Answer {
         let header = |name: &str| reply.headers.get(name)?.to_str().ok().map(str::to_owned);
-        Answer::read(self.asked(), name(method), redacted(&reply.url), reply.status.as_u16(), &reply.body, header)
+        Answer::read(
+            self.asked(&reply.repository),
+            name(method),
+            redacted(&reply.url),
+            reply.status.as_u16(),
+            &reply.body,
+            header,
+        )
     }
 
     /// The URL in a `Location`, and never one that would carry bytes in the clear to somebody else.
@@ -229,8 +238,9 @@ impl Transport {
         }
     }
 
-    fn asked(&self) -> Asked {
-        Asked { host: self.host.clone(), ecr: self.is_ecr(), shown: self.shown() }
+    fn asked(&self, repository: &str) -> Asked {
+        let repository = repository.to_owned();
+        Asked { host: self.host.clone(), repository, ecr: self.is_ecr(), shown: self.shown() }
     }
 
     /// Whose credentials go there, and where they come from; nothing for ECR's token, and where there are none.
@@ -337,7 +347,7 @@ impl Transport {
         let method = name(&call.method);
         let answered = async {
             let response = request.send().await.map_err(|error| network(self.is_ecr(), method, url, error))?;
-            read(self.is_ecr(), method, response, call.limit).await
+            read(self.is_ecr(), method, response, call.limit, call.repository).await
         };
         tokio::time::timeout(self.timeout, answered).await.unwrap_or_else(|elapsed| {
             let (url, network, ecr) = (redacted(url), Network::Timeout, self.is_ecr());
@@ -348,7 +358,13 @@ impl Transport {
 }
 
 /// Reads an answer, and no more of it than `limit` bytes.
-async fn read(ecr: bool, method: &'static str, mut response: Response, limit: usize) -> Result<Reply, RegistryError> {
+async fn read(
+    ecr: bool,
+    method: &'static str,
+    mut response: Response,
+    limit: usize,
+    repository: &str,
+) -> Result<Reply, RegistryError> {
     let (status, url, headers) = (response.status(), response.url().clone(), response.headers().clone());
     let mut body = BytesMut::new();
     loop {
@@ -368,7 +384,7 @@ async fn read(ecr: bool, method: &'static str, mut response: Response, limit: us
         }
         body.extend_from_slice(&piece);
     }
-    Ok(Reply { status, headers, body: body.freeze(), url })
+    Ok(Reply { status, headers, body: body.freeze(), url, repository: repository.to_owned() })
 }
 
 fn name(method: &Method) -> &'static str {

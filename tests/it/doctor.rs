@@ -139,6 +139,36 @@ fn each_right_that_is_missing_is_named() {
 }
 
 #[test]
+fn a_connection_that_is_closed_for_want_of_a_right_is_what_the_push_says_of_it() {
+    let right = "ecr:InitiateLayerUpload";
+    let ecr = start(open().deny(right).missing_permission(local_ecr::MissingPermission::CloseConnection));
+    let ran = doctor(&ecr).run().exits(4);
+    check(&ran, right, "FAILED", &["closes the connection every time"]);
+    check(&ran, "ecr:UploadLayerPart", "unknown", &[]);
+    assert!(ran.stdout.contains(&format!("{right} on arn:aws:ecr:")), "{}", ran.stdout);
+}
+
+#[test]
+fn what_a_push_tries_again_the_doctor_does_too() {
+    for (method, path) in
+        [("GET", "/v2/"), ("HEAD", "/blobs/"), ("POST", "/uploads/"), ("PATCH", ""), ("PUT", ""), ("HEAD", "/v1")]
+    {
+        let ecr = start(open().fault(Fault::on(method, path).does(FaultKind::status(503))));
+        doctor(&ecr).run().exits(0);
+    }
+}
+
+#[test]
+fn the_end_of_an_upload_is_not_tried_where_nothing_was_written() {
+    let refused = Fault::on("PATCH", "/blobs/uploads/").times(u64::MAX).does(FaultKind::status(403));
+    let ecr = start(open().fault(refused));
+    let ran = doctor(&ecr).run().exits(4);
+    check(&ran, "ecr:UploadLayerPart", "FAILED", &["403"]);
+    check(&ran, "ecr:CompleteLayerUpload", "unknown", &[]);
+    is_untouched(&ecr);
+}
+
+#[test]
 fn what_the_doctor_may_not_ask_is_no_failure() {
     let layout = Layout::fixture("good/one-manifest");
     let ecr = ecr();

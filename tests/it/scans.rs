@@ -1,6 +1,6 @@
 //! `--wait-for-scan`: what ECR's scans come to, and what becomes of the run.
 
-use local_ecr::{Builder, Finding, LocalEcr, ScanEnd, Scanning};
+use local_ecr::{Builder, Fault, FaultKind, Finding, LocalEcr, ScanEnd, Scanning};
 use serde_json::{Value, json};
 
 use crate::support::layout::digest;
@@ -69,6 +69,27 @@ fn the_end_is_waited_for() {
 }
 
 #[test]
+fn a_status_that_is_ahead_of_its_findings_is_no_end() {
+    for scanning in [Scanning::Basic, Scanning::Enhanced] {
+        let server = scanned(scanning).scan_lag(2).scan_unsettled(2).finding(high());
+        let (layout, ecr) = (Layout::fixture("good/one-manifest"), start(server));
+        ecr.expect_violation(local_ecr::ViolationKind::ForbiddenAction);
+        push(&layout, &ecr, &["--wait-for-scan=high", "--cleanup"]).run().exits(9).says(["CVE-2026-0001"]);
+        assert!(layout.path().is_dir());
+        assert_eq!(asked(&ecr, "ecr:DescribeImageScanFindings"), 5);
+        assert_eq!(asked(&ecr, "ecr:StartImageScan"), 1, "a refusal is final");
+    }
+}
+
+#[test]
+fn the_bound_is_one_on_questions_without_an_answer_too() {
+    let ecr = start(scanned(Scanning::Basic).fault(Fault::api().nth(2).times(u64::MAX).does(FaultKind::Stall)));
+    let layout = Layout::fixture("good/one-manifest");
+    let ran = push(&layout, &ecr, &["--wait-for-scan", "--scan-timeout=2"]).run().exits(6).says_one_error();
+    ran.says(["still unknown to ECR after 2 s"]);
+}
+
+#[test]
 fn the_wait_has_a_bound() {
     let (layout, ecr) = (Layout::fixture("good/one-manifest"), start(scanned(Scanning::Basic).scan_polls(u32::MAX)));
     let args = ["--wait-for-scan=low", "--scan-timeout=2", "--cleanup"];
@@ -91,7 +112,8 @@ fn a_scan_that_nobody_started_is_started() {
 fn that_images_are_not_scanned_is_said() {
     let (layout, ecr) = (Layout::fixture("good/one-manifest"), start(scanned(Scanning::Manual)));
     ecr.expect_violation(local_ecr::ViolationKind::ForbiddenAction);
-    let ran = push(&layout, &ecr, &["--wait-for-scan=high"]).run().exits(4).says_one_error();
+    let args = ["--wait-for-scan=high", "--scan-timeout=6"];
+    let ran = push(&layout, &ecr, &args).run().exits(4).says_one_error();
     ran.says(["is not scanned", "ecr:StartImageScan", "--repository-scan-on-push"]);
     assert_eq!(asked(&ecr, "ecr:StartImageScan"), 1);
 }

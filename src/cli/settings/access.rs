@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ecr_push::aws::credentials::Role;
-use ecr_push::aws::host::EcrRegistry;
+use ecr_push::aws::host::{EcrRegistry, SUFFIXES};
 use ecr_push::aws::region;
 use ecr_push::oci::reference::{Host, Reference};
 use ecr_push::reach::{Access, PerHost};
@@ -13,16 +13,8 @@ use ecr_push::registry::endpoint::Endpoint;
 use super::{SettingsError, path, text};
 use crate::cli::args::{AwsArgs, ConnectionArgs};
 
-/// Ends of host names that belong to AWS.
-const AWS_DOMAINS: [&str; 7] = [
-    ".amazonaws.com",
-    ".amazonaws.com.cn",
-    ".amazonaws.eu",
-    ".on.aws",
-    ".on.amazonwebservices.com.cn",
-    ".api.aws",
-    ".ecr.aws",
-];
+/// Ends of host names that belong to AWS, beside those of ECR's registries.
+const AWS_DOMAINS: [&str; 2] = ["api.aws", "ecr.aws"];
 
 /// The name of a role's session, where nobody gives one.
 const SESSION: &str = "ecr-push";
@@ -62,7 +54,8 @@ pub(super) fn hosts(destinations: &[Reference]) -> Result<Vec<&Host>, SettingsEr
 fn is_look_alike(host: &Host) -> bool {
     let name = host.name();
     let registry_like = [".dkr.ecr", ".dkr-ecr", "public.ecr."].iter().any(|part| name.contains(part));
-    registry_like && AWS_DOMAINS.iter().any(|end| name.ends_with(end))
+    let mut domains = AWS_DOMAINS.iter().chain(&SUFFIXES);
+    registry_like && domains.any(|end| name.strip_suffix(end).is_some_and(|rest| rest.ends_with('.')))
 }
 
 /// How `hosts` are reached.
@@ -118,10 +111,13 @@ fn roles(aws: &AwsArgs, hosts: &[&Host]) -> Result<PerHost<Role>, SettingsError>
     for host in hosts {
         let (external_id, session_name) = (external_ids.get(host), session_names.get(host));
         let Some(arn) = arns.get(host) else {
+            // What is said of all hosts is for those that have a role.
+            let bare = arns.bare.is_some() || !arns.hosts.is_empty();
+            let meant = |option: &PerHost<String>| option.hosts.iter().any(|(named, _)| named == *host) || !bare;
             let option = match (external_id, session_name) {
-                (None, None) => continue,
-                (Some(_), _) => "--external-id",
-                (None, Some(_)) => "--role-session-name",
+                (Some(_), _) if meant(&external_ids) => "--external-id",
+                (_, Some(_)) if meant(&session_names) => "--role-session-name",
+                _ => continue,
             };
             return Err(SettingsError::NoRole { option, host: (*host).clone() });
         };

@@ -3,6 +3,7 @@
 use local_ecr::{LocalEcr, Source};
 
 use super::{arrives, asked, asking, fails, put};
+use crate::support::servers::{Front, Said};
 use crate::support::{Layout, Push, builder, start};
 
 const URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
@@ -25,6 +26,16 @@ fn a_task_pushes_as_its_role() {
         ran.says(["origin=\"container endpoint\""]);
         assert_eq!(asked(&ecr), ["GET /v1/credentials 200"]);
     }
+}
+
+#[test]
+fn no_proxy_sees_what_the_endpoint_is_shown() {
+    let ecr = start(builder().container_token("token-of-the-task"));
+    let proxy = Front::start(|_| Said::status(502));
+    let (layout, push) = in_a_container(&ecr);
+    let push = push.env(TOKEN, "token-of-the-task").env("HTTP_PROXY", format!("http://{}", proxy.address()));
+    arrives(&ecr, &layout, &push, Some(Source::Container));
+    assert_eq!(proxy.asked().len(), 0);
 }
 
 #[test]
@@ -71,7 +82,7 @@ fn a_proxy_in_between_is_thought_of() {
     let ecr = start(builder());
     let (_layout, push) = asking(&ecr);
     let push = push.env(URI, "http://localhost:9/v1/credentials").env("HTTP_PROXY", "http://127.0.0.1:9");
-    fails(&ecr, &push, 6).says(["container endpoint", "NO_PROXY"]);
+    fails(&ecr, &push, 6).says(["container endpoint", "AWS_CONTAINER_CREDENTIALS_FULL_URI right?"]);
 }
 
 #[test]

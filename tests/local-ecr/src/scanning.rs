@@ -92,6 +92,9 @@ impl Finding {
 pub(crate) struct Settings {
     pub(crate) scanning: Scanning,
     polls: u32,
+    /// Questions that are answered as if nobody knew of the scan, and with its end before anything is found.
+    lag: u32,
+    unsettled: u32,
     pub(crate) end: ScanEnd,
     /// For all images, and for one by digest.
     findings: Vec<Finding>,
@@ -106,23 +109,46 @@ impl Settings {
 
     /// A scan that has just begun.
     pub(crate) fn begin(&self) -> Scan {
-        Scan { polls: self.polls }
+        Scan { lag: self.lag, polls: self.polls, unsettled: self.unsettled }
     }
 }
 
 /// One image's scan.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scan {
+    /// Questions to which it is still unknown.
+    lag: u32,
     /// Questions that are still answered without its end.
     polls: u32,
+    /// Questions that are still answered with its end, and an empty list.
+    unsettled: u32,
+}
+
+/// How far a scan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Unknown,
+    Running,
+    /// Its status is that of the end, and what it has found isn't there yet.
+    Unsettled,
+    Ended,
 }
 
 impl Scan {
-    /// Whether it has ended; counts the question if not.
-    pub(crate) fn poll(&mut self) -> bool {
-        let ended = self.polls == 0;
-        self.polls = self.polls.saturating_sub(1);
-        ended
+    /// How far it is; counts the question.
+    pub(crate) fn poll(&mut self) -> Stage {
+        let stages = [
+            (&mut self.lag, Stage::Unknown),
+            (&mut self.polls, Stage::Running),
+            (&mut self.unsettled, Stage::Unsettled),
+        ];
+        for (left, stage) in stages {
+            if *left > 0 {
+                *left -= 1;
+                return stage;
+            }
+        }
+        Stage::Ended
     }
 }
 
@@ -136,6 +162,17 @@ impl Builder {
     /// Questions about a scan that are answered with `IN_PROGRESS`, or `PENDING` by Inspector, before it has ended.
     pub fn scan_polls(self, polls: u32) -> Self {
         self.set(|config| config.scanning.polls = polls)
+    }
+
+    /// Questions about an image that was just pushed to which no scan of it is known yet.
+    pub fn scan_lag(self, polls: u32) -> Self {
+        self.set(|config| config.scanning.lag = polls)
+    }
+
+    /// Questions that are answered with the status of the end and an empty list, before what was found is there, as
+    /// Inspector does it (aws/aws-sdk#289).
+    pub fn scan_unsettled(self, polls: u32) -> Self {
+        self.set(|config| config.scanning.unsettled = polls)
     }
 
     /// How scans end.

@@ -10,7 +10,7 @@ use super::request::{Exception, Request, with_next};
 use crate::config::RegistryId;
 use crate::digest::Digest;
 use crate::document::is_index;
-use crate::scanning::{Finding, ScanEnd, Scanning};
+use crate::scanning::{Finding, ScanEnd, Scanning, Stage};
 use crate::state::Repository;
 
 /// Starts ECR's own scan of an image, which is possible once in 24 hours: here, once.
@@ -51,7 +51,7 @@ pub(super) fn start(request: &Request) -> Outcome {
 pub(super) fn describe(request: &Request) -> Outcome {
     let (registry, repository) = request.place()?;
     let id = id(request)?;
-    let (digest, completed, end) = request.within(&registry, repository, |held| {
+    let (digest, completed, end, stage) = request.within(&registry, repository, |held| {
         let digest = found(held, &id, &registry, repository)?;
         let settings = &request.shared.config.scanning;
         if is_scanned_on_push(request, held) {
@@ -60,9 +60,17 @@ pub(super) fn describe(request: &Request) -> Outcome {
         let (_, index) = kind(held, &digest);
         let scan = held.scans.get_mut(&digest).ok_or_else(|| not_scanned(&digest, &registry, repository))?;
         // What an index consists of is scanned, and it itself never.
-        let end = if index { Some(ScanEnd::UnsupportedImage) } else { scan.poll().then_some(settings.end) };
+        let stage = scan.poll();
+        if stage == Stage::Unknown {
+            return Err(not_scanned(&digest, &registry, repository));
+        }
+        let end = match stage {
+            _ if index => Some(ScanEnd::UnsupportedImage),
+            Stage::Unsettled | Stage::Ended => Some(settings.end),
+            Stage::Unknown | Stage::Running => None,
+        };
         let pushed = held.manifests.get(&digest).map_or(0, |manifest| manifest.pushed);
-        Ok((digest, pushed, end))
+        Ok((digest, pushed, end, stage))
     })??;
     let scanning = request.shared.config.scanning.scanning;
     let (status, description) = match end {
@@ -77,6 +85,10 @@ pub(super) fn describe(request: &Request) -> Outcome {
         "imageScanStatus": { "status": status, "description": description },
     });
     if end != Some(ScanEnd::Done) {
+        return Ok(output);
+    }
+    if stage == Stage::Unsettled {
+        output["imageScanFindings"] = json!({ "findings": [] });
         return Ok(output);
     }
     let findings = request.shared.config.scanning.findings(digest.as_str());
