@@ -1,5 +1,6 @@
 //! Waits for ECR's scan of what was pushed, and says whether it found too much.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 use crate::aws::failure::AwsMeaning;
 use crate::aws::scan::{self, Finding, ScanState, Severity};
 use crate::aws::session::{AwsError, AwsSession};
+use crate::cause::chain;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
 use crate::oci::descriptor::Platform;
@@ -73,14 +75,14 @@ pub enum ScanError {
         description: Option<String>,
     },
     /// It has found too much.
-    #[error("the scan found {number} of severity {at} or above{}", worst(name, *number))]
+    #[error("the scan found {number} of severity {at} or above{}", worst(name.as_deref(), *number))]
     Found {
         /// How many findings there are of that severity or a higher one.
         number: usize,
         /// The severity.
         at: Severity,
-        /// The worst one.
-        name: String,
+        /// The worst one that is listed.
+        name: Option<String>,
     },
 }
 
@@ -92,8 +94,12 @@ fn said(description: Option<&String>) -> String {
     description.map(|description| format!(" ({description})")).unwrap_or_default()
 }
 
-fn worst(name: &str, number: usize) -> String {
-    if number == 1 { format!(": {name}") } else { format!(", {name} among them") }
+fn worst(name: Option<&str>, number: usize) -> String {
+    match name {
+        None => ", without listing them".to_owned(),
+        Some(name) if number == 1 => format!(": {name}"),
+        Some(name) => format!(", {name} among them"),
+    }
 }
 
 /// The scan of one image.
@@ -107,15 +113,18 @@ pub struct ImageScan {
     pub status: Option<String>,
     /// What it has found, the worst first.
     pub findings: Vec<Finding>,
+    /// How many there are of each severity, by ECR's own count.
+    pub counted: BTreeMap<Severity, usize>,
     /// Why there is nothing to be seen, if there isn't.
-    pub error: Option<ScanError>,
+    pub error: Option<String>,
 }
 
 impl ImageScan {
-    /// How many findings there are of this severity.
+    /// How many findings there are of this severity: as many as are listed, or as ECR counts, whichever is more.
     #[must_use]
     pub fn count(&self, severity: Severity) -> usize {
-        self.findings.iter().filter(|finding| finding.severity == severity).count()
+        let listed = self.findings.iter().filter(|finding| finding.severity == severity).count();
+        listed.max(self.counted.get(&severity).copied().unwrap_or_default())
     }
 }
 
@@ -147,29 +156,40 @@ pub async fn wait(
             Some(platform) => format!("{repository}@{digest} ({platform})"),
             None => format!("{repository}@{digest}"),
         };
-        let (status, findings, error) = match watch(session, &repository.name, digest, &name, wait.bound).await {
-            Ok(scan) => (Some(scan.status), scan.findings, None),
-            Err(error) => (None, Vec::new(), Some(error)),
+        let image = |error: Option<String>| ImageScan {
+            digest: digest.clone(),
+            platform: platform.cloned(),
+            status: None,
+            findings: Vec::new(),
+            counted: BTreeMap::new(),
+            error,
         };
-        ImageScan { digest: digest.clone(), platform: platform.cloned(), status, findings, error }
+        match watch(session, &repository.name, digest, &name, wait.bound).await {
+            Ok(scan::Scan { status, findings, counts, .. }) => {
+                (ImageScan { status: Some(status), findings, counted: counts, ..image(None) }, None)
+            }
+            Err(error) => (image(Some(chain(&error))), Some(error)),
+        }
     });
-    let images = futures_util::future::join_all(waiting).await;
-    verdict(images, wait.fail_at)
+    let (images, errors) = futures_util::future::join_all(waiting).await.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
+    let error = verdict(&images, errors, wait.fail_at);
+    Scanned { images, error }
 }
 
-/// What the scans of all images come to.
-fn verdict(mut images: Vec<ImageScan>, fail_at: Option<Severity>) -> Scanned {
-    let unsupported = |scan: &ImageScan| matches!(scan.error, Some(ScanError::Unsupported { .. }));
-    let none_supported = images.iter().all(unsupported);
-    let fatal = images.iter_mut().find(|scan| scan.error.is_some() && (none_supported || !unsupported(scan)));
-    if let Some(error) = fatal.and_then(|scan| scan.error.take()) {
-        return Scanned { images, error: Some(error) };
+/// Why the scans of these images don't let a run succeed, if they don't; `errors` has one for each that can't be seen.
+fn verdict(images: &[ImageScan], errors: Vec<Option<ScanError>>, fail_at: Option<Severity>) -> Option<ScanError> {
+    let unsupported = |error: &Option<ScanError>| matches!(error, Some(ScanError::Unsupported { .. }));
+    let none_supported = errors.iter().all(unsupported);
+    let fatal = errors.into_iter().filter(|error| none_supported || !unsupported(error)).flatten().next();
+    if fatal.is_some() {
+        return fatal;
     }
-    let findings = images.iter().flat_map(|scan| &scan.findings);
-    let bad: Vec<&Finding> = findings.filter(|finding| fail_at.is_some_and(|at| finding.severity >= at)).collect();
-    let worst = bad.iter().max_by_key(|finding| finding.severity).map(|finding| finding.name.clone());
-    let error = fail_at.zip(worst).map(|(at, name)| ScanError::Found { number: bad.len(), at, name });
-    Scanned { images, error }
+    let at = fail_at?;
+    let bad = Severity::ALL.into_iter().filter(|severity| *severity >= at);
+    let number: usize = bad.flat_map(|severity| images.iter().map(move |image| image.count(severity))).sum();
+    let listed = images.iter().flat_map(|image| &image.findings).filter(|finding| finding.severity >= at);
+    let name = listed.max_by_key(|finding| finding.severity).map(|finding| finding.name.clone());
+    (number > 0).then_some(ScanError::Found { number, at, name })
 }
 
 /// For how long an image that was just pushed may be unknown to the scanner: Inspector has been seen to take half of that.
@@ -238,6 +258,7 @@ async fn look(
                     }
                 }
                 Some(AwsMeaning::ImageMissing) if since.elapsed() < lag => {}
+                Some(meaning) if meaning.is_transient() => {}
                 _ => return Err(ScanError::Aws { image: name.to_owned(), source }),
             },
         }
@@ -255,7 +276,7 @@ mod tests {
     use super::*;
     use crate::oci::digest::Algorithm;
 
-    fn scan(severities: &[Severity], error: Option<ScanError>) -> ImageScan {
+    fn scan(severities: &[Severity]) -> ImageScan {
         let finding = |severity: &Severity| Finding {
             name: format!("CVE-{severity}"),
             severity: *severity,
@@ -263,35 +284,39 @@ mod tests {
             version: None,
             fixed_in: None,
         };
-        let findings = severities.iter().map(finding).collect();
-        ImageScan { digest: Digest::of(Algorithm::Sha256, b""), platform: None, status: None, findings, error }
-    }
-
-    fn unsupported() -> ImageScan {
-        let error = ScanError::Unsupported { image: String::new(), status: String::new(), description: None };
-        scan(&[], Some(error))
+        let (digest, findings) = (Digest::of(Algorithm::Sha256, b""), severities.iter().map(finding).collect());
+        ImageScan { digest, platform: None, status: None, findings, counted: BTreeMap::new(), error: None }
     }
 
     #[test]
     fn verdicts() {
-        let check = |images: Vec<ImageScan>, fail_at, expected: Option<&str>| {
-            let error = verdict(images, fail_at).error.map(|error| error.to_string());
+        let check = |images: &[ImageScan], errors, fail_at, expected: Option<&str>| {
+            let error = verdict(images, errors, fail_at).map(|error| error.to_string());
             assert_eq!(error.as_deref(), expected);
         };
-        let two = || vec![scan(&[Severity::Low], None), scan(&[Severity::High, Severity::Medium], None)];
-        check(two(), None, None);
-        check(two(), Some(Severity::Critical), None);
-        check(two(), Some(Severity::High), Some("the scan found 1 of severity high or above: CVE-high"));
-        check(two(), Some(Severity::Low), Some("the scan found 3 of severity low or above, CVE-high among them"));
-        check(vec![scan(&[], None)], Some(Severity::Undefined), None);
-        check(vec![unsupported(), scan(&[], None)], Some(Severity::Undefined), None);
-        check(vec![unsupported()], None, Some("ECR can't scan : "));
-        let slow = Some(ScanError::Slow { image: "x".to_owned(), status: "PENDING".to_owned(), seconds: 3 });
+        let none = || vec![None, None];
+        let two = [scan(&[Severity::Low]), scan(&[Severity::High, Severity::Medium])];
+        check(&two, none(), None, None);
+        check(&two, none(), Some(Severity::Critical), None);
+        check(&two, none(), Some(Severity::High), Some("the scan found 1 of severity high or above: CVE-high"));
         check(
-            vec![scan(&[Severity::Critical], None), scan(&[], slow)],
-            Some(Severity::High),
-            Some("the scan of x is still PENDING after 3 s"),
+            &two,
+            none(),
+            Some(Severity::Low),
+            Some("the scan found 3 of severity low or above, CVE-high among them"),
         );
+        check(&[scan(&[])], vec![None], Some(Severity::Undefined), None);
+        let counted = ImageScan { counted: BTreeMap::from([(Severity::Critical, 2)]), ..scan(&[Severity::Low]) };
+        let found = "the scan found 2 of severity high or above, without listing them";
+        check(&[counted], vec![None], Some(Severity::High), Some(found));
+
+        let (image, status) = (String::new(), String::new());
+        let unsupported =
+            || Some(ScanError::Unsupported { image: image.clone(), status: status.clone(), description: None });
+        check(&two, vec![unsupported(), None], Some(Severity::Critical), None);
+        check(&[scan(&[])], vec![unsupported()], None, Some("ECR can't scan : "));
+        let slow = Some(ScanError::Slow { image: "x".to_owned(), status: "PENDING".to_owned(), seconds: 3 });
+        check(&two, vec![None, slow], Some(Severity::High), Some("the scan of x is still PENDING after 3 s"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Waits for nothing; that is [`crate::scan`]'s.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use aws_sdk_ecr::types as ecr;
@@ -98,6 +99,8 @@ pub struct Scan {
     pub description: Option<String>,
     /// What it has found, the worst first; empty before it is done.
     pub findings: Vec<Finding>,
+    /// How many there are of each severity, by ECR's own count.
+    pub counts: BTreeMap<Severity, usize>,
 }
 
 /// What the scan of the image `digest` has found by now.
@@ -115,16 +118,19 @@ pub async fn describe(session: &AwsSession, repository: &str, digest: &Digest) -
         });
         let page = asking.await?;
         let scan = scan.get_or_insert_with(|| opened(page.image_scan_status.as_ref()));
-        if page.image_scan_findings.as_ref().is_none_or(is_unsettled) && scan.findings.is_empty() && next.is_none() {
-            // Inspector's status is ahead of its findings at first: an empty list without a date is none yet.
-            if scan.state == ScanState::Done {
-                scan.state = ScanState::Pending;
-            }
+        // Inspector's status is ahead of its findings at first: an empty list without a date is none yet.
+        let first = next.is_none();
+        if first && scan.state == ScanState::Done && page.image_scan_findings.as_ref().is_none_or(is_unsettled) {
+            scan.state = ScanState::Pending;
         }
         let found = page.image_scan_findings.filter(|_| scan.state == ScanState::Done);
         if let Some(found) = found {
             scan.findings.extend(found.findings().iter().map(basic));
             scan.findings.extend(found.enhanced_findings().iter().map(enhanced));
+            for (severity, count) in found.finding_severity_counts.unwrap_or_default() {
+                let count = usize::try_from(count).unwrap_or_default();
+                scan.counts.insert(Severity::read(severity.as_str()), count);
+            }
         }
         next = page.next_token.filter(|token| !token.is_empty() && scan.state == ScanState::Done);
         if next.is_none() {
@@ -160,10 +166,13 @@ fn image_id(digest: &Digest) -> ecr::ImageIdentifier {
 
 fn opened(status: Option<&ecr::ImageScanStatus>) -> Scan {
     let word = status.and_then(ecr::ImageScanStatus::status);
+    let description = status.and_then(ecr::ImageScanStatus::description).unwrap_or_default();
     let state = match word {
         Some(ecr::ScanStatus::Complete | ecr::ScanStatus::Active) => ScanState::Done,
         Some(ecr::ScanStatus::InProgress | ecr::ScanStatus::Pending) | None => ScanState::Pending,
         Some(ecr::ScanStatus::UnsupportedImage) => ScanState::Unsupported,
+        // Basic scanning has only these words for it.
+        Some(ecr::ScanStatus::Failed) if description.starts_with("UnsupportedImageError") => ScanState::Unsupported,
         Some(_) => ScanState::Failed,
     };
     Scan {
@@ -171,12 +180,15 @@ fn opened(status: Option<&ecr::ImageScanStatus>) -> Scan {
         status: word.map_or("no status", ecr::ScanStatus::as_str).to_owned(),
         description: status.and_then(ecr::ImageScanStatus::description).map(str::to_owned),
         findings: Vec::new(),
+        counts: BTreeMap::new(),
     }
 }
 
 /// Whether a list of findings is empty because nobody has looked yet (aws/aws-sdk#289).
 fn is_unsettled(found: &ecr::ImageScanFindings) -> bool {
-    found.image_scan_completed_at.is_none() && found.findings().is_empty() && found.enhanced_findings().is_empty()
+    let listed = found.findings().len() + found.enhanced_findings().len();
+    let counted = found.finding_severity_counts.as_ref().is_some_and(|counts| !counts.is_empty());
+    found.image_scan_completed_at.is_none() && listed == 0 && !counted
 }
 
 /// One of ECR's own.

@@ -11,15 +11,17 @@ const LISTED: usize = 20;
 
 /// The lines about the scans of one destination, on standard error.
 pub(super) fn table(destination: &DestinationReport) -> Vec<String> {
-    destination.scans.iter().flat_map(|scan| image(&destination.repository.to_string(), scan)).collect()
+    // What is fatal is said as an error; what isn't concerns one image of several.
+    let fatal = destination.scan_error.as_ref().map(|error| chain(error));
+    let shown = destination.scans.iter().filter(|scan| scan.error.is_none() || scan.error != fatal);
+    shown.flat_map(|scan| image(&destination.repository.to_string(), scan)).collect()
 }
 
 fn image(repository: &str, scan: &ImageScan) -> Vec<String> {
     let platform = scan.platform.as_ref().map(|platform| format!(" ({platform})")).unwrap_or_default();
     let name = format!("{repository}@{}{platform}", scan.digest);
     let Some(status) = &scan.status else {
-        // What is fatal is said as an error; what isn't concerns one image of several.
-        return scan.error.iter().map(|error| format!("warning: {}", chain(error))).collect();
+        return scan.error.iter().map(|error| format!("warning: {error}")).collect();
     };
     let counts: Vec<String> =
         Severity::ALL.iter().map(|severity| format!("{} {severity}", scan.count(*severity))).collect();
@@ -50,8 +52,9 @@ fn row(finding: &Finding) -> [&str; 5] {
 
 /// One image's scan in the document.
 pub(super) fn json(scan: &ImageScan) -> Value {
-    let counts: Map<String, Value> =
-        Severity::ALL.iter().map(|severity| (severity.to_string(), scan.count(*severity).into())).collect();
+    let count = |severity: &Severity| (severity.to_string(), Value::from(scan.count(*severity)));
+    // Of what can't be seen nothing is known.
+    let counts = scan.status.is_some().then(|| Severity::ALL.iter().map(count).collect::<Map<String, Value>>());
     let findings = scan.findings.iter().map(|finding| {
         json!({
             "name": finding.name,
@@ -67,6 +70,6 @@ pub(super) fn json(scan: &ImageScan) -> Value {
         "status": scan.status,
         "counts": counts,
         "findings": findings.collect::<Vec<_>>(),
-        "error": scan.error.as_ref().map(|error| chain(error)),
+        "error": scan.error,
     })
 }

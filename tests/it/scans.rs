@@ -90,6 +90,27 @@ fn the_bound_is_one_on_questions_without_an_answer_too() {
 }
 
 #[test]
+fn ecrs_own_count_counts_even_where_nothing_is_listed() {
+    let body = r#"{"imageScanStatus": {"status": "COMPLETE"}, "imageScanFindings":
+        {"imageScanCompletedAt": 1763942400, "findingSeverityCounts": {"CRITICAL": 2}, "findings": []}}"#;
+    let headers = vec![("Content-Type".to_owned(), "application/x-amz-json-1.1".to_owned())];
+    let answer = FaultKind::Status { status: 200, headers, body: body.to_owned() };
+    let ecr = start(scanned(Scanning::Basic).fault(Fault::api().nth(2).times(u64::MAX).does(answer)));
+    let layout = Layout::fixture("good/one-manifest");
+    let ran = push(&layout, &ecr, &["--wait-for-scan=critical", "--cleanup"]).run().exits(9).says_one_error();
+    ran.says(["2 critical, 0 high", "the scan found 2 of severity critical or above, without listing them"]);
+    assert!(layout.path().is_dir());
+}
+
+#[test]
+fn throttling_is_waited_out() {
+    let busy = FaultKind::api_error(400, "ThrottlingException", "Rate exceeded");
+    let ecr = start(scanned(Scanning::Basic).fault(Fault::api().nth(2).times(3).does(busy)));
+    let layout = Layout::fixture("good/one-manifest");
+    push(&layout, &ecr, &["--wait-for-scan", "--retries=0"]).run().exits(0).says(["COMPLETE"]);
+}
+
+#[test]
 fn the_wait_has_a_bound() {
     let (layout, ecr) = (Layout::fixture("good/one-manifest"), start(scanned(Scanning::Basic).scan_polls(u32::MAX)));
     let args = ["--wait-for-scan=low", "--scan-timeout=2", "--cleanup"];
