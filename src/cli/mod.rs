@@ -4,6 +4,7 @@ pub(crate) mod args;
 mod bars;
 mod digest_file;
 mod doctor;
+mod environment;
 mod json;
 mod plain;
 mod push;
@@ -24,6 +25,7 @@ const USAGE: u8 = 2;
 
 /// Runs the program and gives its exit status.
 pub(crate) fn run() -> u8 {
+    environment::without_empty();
     let typed = match args::parse(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(typed) => typed,
         Err(error) => {

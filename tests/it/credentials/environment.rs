@@ -64,3 +64,27 @@ fn what_jenkins_exports_empty_is_not_there() {
     let push = empty.iter().fold(push, |push, name| push.env(name, ""));
     arrives(&ecr, &layout, &push, None);
 }
+
+#[test]
+fn what_is_set_and_empty_is_unset() {
+    let ecr = start(builder());
+    let layout = Layout::fixture("good/one-manifest");
+    let empty = [
+        "AWS_PROFILE",
+        "AWS_SESSION_TOKEN",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_STS",
+        "AWS_ENDPOINT_URL_ECR_PUBLIC",
+        "AWS_REGION",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    ];
+    let push = Push::of(layout.path()).at(&ecr).to("app:v1");
+    empty.into_iter().fold(push, |push, name| push.env(name, "")).run().exits(0);
+
+    // Without another word about where the API is, it is AWS's own.
+    let push = Push::of(layout.path()).at(&ecr).to("app:v1").env("AWS_ENDPOINT_URL_ECR", "").args(["--retries=0"]);
+    let ran = push.env("AWS_ENDPOINT_URL", "").run().exits(6).says_one_error();
+    ran.says(["api.ecr.ap-northeast-2.amazonaws.com does not resolve"]);
+}
