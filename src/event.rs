@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::doctor::Check;
 use crate::image::Role;
 use crate::oci::digest::Digest;
 use crate::oci::reference::Repository;
@@ -117,6 +118,11 @@ pub enum Event {
         repository: Repository,
         /// How many images are scanned.
         images: usize,
+    },
+    /// The doctor has looked at something.
+    Checked {
+        /// What came of it.
+        check: Check,
     },
     /// Something that the user should know.
     Warning {

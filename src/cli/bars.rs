@@ -79,7 +79,8 @@ impl Reporter for Bars {
             | Event::Manifest { .. }
             | Event::Tagging { .. }
             | Event::Tagged { .. }
-            | Event::Verified { .. } => {}
+            | Event::Verified { .. }
+            | Event::Checked { .. } => {}
         }
     }
 }

@@ -150,6 +150,10 @@ pub(super) fn words(event: &Event) -> Option<String> {
             format!("waiting for ECR's scan of {} in {repository}", render::number(*images, "image"))
         }
         Event::Warning { text } => format!("warning: {text}"),
-        Event::Started { .. } | Event::Moved { .. } | Event::Ended { .. } | Event::Tagging { .. } => return None,
+        Event::Started { .. }
+        | Event::Moved { .. }
+        | Event::Ended { .. }
+        | Event::Tagging { .. }
+        | Event::Checked { .. } => return None,
     })
 }

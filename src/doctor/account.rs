@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Diagnosis, State};
+use super::{Notes, State};
 use crate::auth::AuthError;
 use crate::aws::account;
 use crate::aws::host::EcrRegistry;
@@ -12,25 +12,25 @@ use crate::cause::chain;
 use crate::error::Error;
 
 /// Where credentials are found, and whose they are; says whether there are any.
-pub(super) async fn credentials(diagnosis: &mut Diagnosis, session: &AwsSession, bound: Duration) -> bool {
+pub(super) async fn credentials(notes: &mut Notes, session: &AwsSession, bound: Duration) -> bool {
     match session.found().await {
         Ok(found) => {
             let until = found.expiry().map(|end| format!(", good for {} more", left(end))).unwrap_or_default();
-            diagnosis.good("credentials", format!("found in the {}{until}", found.origin()));
+            notes.good("credentials", format!("found in the {}{until}", found.origin()));
         }
         Err(error) => {
-            diagnosis.error("credentials", refused(error));
+            notes.error("credentials", refused(error));
             return false;
         }
     }
     // A push asks STS for nothing, so that it works where STS is out of reach, and nobody waits for it here.
     let Ok(identity) = tokio::time::timeout(bound, account::identity(session)).await else {
-        diagnosis.note("identity", State::Notice, format!("not known: STS gave no answer in {} s", bound.as_secs()));
+        notes.note("identity", State::Notice, format!("not known: STS gave no answer in {} s", bound.as_secs()));
         return true;
     };
     match identity {
         Ok(identity) => match session.registry() {
-            EcrRegistry::Private(host) if host.account != identity.account => diagnosis.note(
+            EcrRegistry::Private(host) if host.account != identity.account => notes.note(
                 "identity",
                 State::Notice,
                 format!(
@@ -38,9 +38,9 @@ pub(super) async fn credentials(diagnosis: &mut Diagnosis, session: &AwsSession,
                     identity.arn
                 ),
             ),
-            _ => diagnosis.good("identity", identity.arn),
+            _ => notes.good("identity", identity.arn),
         },
-        Err(error) => diagnosis.note("identity", State::Notice, format!("not known: {}", chain(&error))),
+        Err(error) => notes.note("identity", State::Notice, format!("not known: {}", chain(&error))),
     }
     true
 }
@@ -60,20 +60,20 @@ fn left(end: u64) -> String {
 }
 
 /// Whether blobs can be mounted: faster where it works, and never needed.
-pub(super) async fn mounts(diagnosis: &mut Diagnosis, session: &AwsSession, bound: Duration) {
+pub(super) async fn mounts(notes: &mut Notes, session: &AwsSession, bound: Duration) {
     let Ok(mounts) = tokio::time::timeout(bound, account::mounts_blobs(session)).await else {
-        return diagnosis.note("mounts", State::Notice, "the account's setting can't be seen: no answer in time");
+        return notes.note("mounts", State::Notice, "the account's setting can't be seen: no answer in time");
     };
     match mounts {
-        Ok(true) => diagnosis.good("mounts", "the account's setting BLOB_MOUNTING is on"),
-        Ok(false) => diagnosis.note(
+        Ok(true) => notes.good("mounts", "the account's setting BLOB_MOUNTING is on"),
+        Ok(false) => notes.note(
             "mounts",
             State::Notice,
             "the account's setting BLOB_MOUNTING is off: blobs that another repository has are sent again",
         ),
         Err(error) => {
             let finding = format!("the account's setting can't be seen: {}", chain(&error));
-            diagnosis.note("mounts", State::Notice, finding);
+            notes.note("mounts", State::Notice, finding);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::aws::host::EcrRegistry;
 use crate::aws::policy;
 use crate::cause::chain;
 use crate::error::Error;
-use crate::event::Reporter;
+use crate::event::{Event, Reporter};
 use crate::oci::reference::Reference;
 use crate::plan;
 use crate::push::retry::Retry;
@@ -77,10 +77,23 @@ impl Diagnosis {
     pub fn status(&self) -> u8 {
         self.checks.iter().map(|check| check.status).find(|status| *status != 0).unwrap_or(0)
     }
+}
+
+/// The checks so far; each is told as soon as it is known.
+struct Notes {
+    checks: Vec<Check>,
+    reporter: Arc<dyn Reporter>,
+}
+
+impl Notes {
+    fn add(&mut self, check: Check) {
+        self.reporter.report(&Event::Checked { check: check.clone() });
+        self.checks.push(check);
+    }
 
     fn note(&mut self, name: &str, state: State, finding: impl Into<String>) {
         let (name, finding) = (name.to_owned(), finding.into());
-        self.checks.push(Check { name, state, finding, mend: None, status: 0 });
+        self.add(Check { name, state, finding, mend: None, status: 0 });
     }
 
     fn good(&mut self, name: &str, finding: impl Into<String>) {
@@ -93,7 +106,7 @@ impl Diagnosis {
 
     fn failed(&mut self, name: &str, finding: impl Into<String>, mend: Option<String>, status: u8) {
         let (name, finding) = (name.to_owned(), finding.into());
-        self.checks.push(Check { name, state: State::Failed, finding, mend, status });
+        self.add(Check { name, state: State::Failed, finding, mend, status });
     }
 
     /// An error that a push would end with.
@@ -138,34 +151,33 @@ async fn all(examination: &Examination, reporter: &Arc<dyn Reporter>, sessions: 
     let ecr = EcrRegistry::of(&repository.host);
     let patient = Patient { examination, ecr, trust, retry: Retry::new(access.retries, reporter.clone()), reporter };
 
-    let mut diagnosis = Diagnosis::default();
-    diagnosis.good("host", patient.host());
+    let mut notes = Notes { checks: Vec::new(), reporter: reporter.clone() };
+    notes.good("host", patient.host());
     let session = registries.get(repository).and_then(|reached| reached.as_ref().ok()?.ecr.clone());
     let mut known = true;
     if let Some(session) = &session {
-        known = account::credentials(&mut diagnosis, session, access.connect_timeout).await;
-        network::api(&mut diagnosis, &patient, session).await;
+        known = account::credentials(&mut notes, session, access.connect_timeout).await;
+        network::api(&mut notes, &patient, session).await;
     }
     tokens.arrive(&mut registries).await?;
     let reached = registries.remove(repository);
     match (&reached, &session) {
-        (Some(Err(_)), Some(_)) if !known => diagnosis.unknown("token", "can't be asked for without credentials"),
-        (Some(Err(error)), Some(_)) => diagnosis.error("token", Error::Auth(error.clone())),
-        (Some(Err(error)), None) => diagnosis.error("credentials", Error::Auth(error.clone())),
-        (Some(Ok(_)), Some(_)) => diagnosis.good("token", "ECR gives one for these credentials"),
-        (Some(Ok(Reached { registry, .. })), None) => diagnosis.good("credentials", registry.shown()),
+        (Some(Err(_)), Some(_)) if !known => notes.unknown("token", "can't be asked for without credentials"),
+        (Some(Err(error)), Some(_)) => notes.error("token", Error::Auth(error.clone())),
+        (Some(Err(error)), None) => notes.error("credentials", Error::Auth(error.clone())),
+        (Some(Ok(_)), Some(_)) => notes.good("token", "ECR gives one for these credentials"),
+        (Some(Ok(Reached { registry, .. })), None) => notes.good("credentials", registry.shown()),
         (None, _) => {}
     }
-    network::registry(&mut diagnosis, &patient).await;
+    network::registry(&mut notes, &patient).await;
     if let Some(Ok(Reached { registry, ecr })) = &reached {
-        rights::all(&mut diagnosis, &patient, registry, ecr.as_deref(), sessions).await;
+        rights::all(&mut notes, &patient, registry, ecr.as_deref(), sessions).await;
     }
     if let (Some(session), Some(Ok(_)), Some(EcrRegistry::Private(_))) = (&session, &reached, &patient.ecr) {
-        account::mounts(&mut diagnosis, session, access.connect_timeout).await;
+        account::mounts(&mut notes, session, access.connect_timeout).await;
     }
-    diagnosis.policy =
-        patient.ecr.as_ref().map(|ecr| policy::least_privilege(ecr, &repository.name, *create_repository));
-    Ok(diagnosis)
+    let policy = patient.ecr.as_ref().map(|ecr| policy::least_privilege(ecr, &repository.name, *create_repository));
+    Ok(Diagnosis { checks: notes.checks, policy })
 }
 
 impl Patient<'_> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Diagnosis, Patient, State};
+use super::{Notes, Patient, State};
 use crate::aws::region;
 use crate::aws::session::AwsSession;
 use crate::cause::chain;
@@ -45,30 +45,30 @@ impl Place {
 }
 
 /// The way to ECR's API, and its clock.
-pub(super) async fn api(diagnosis: &mut Diagnosis, patient: &Patient<'_>, session: &AwsSession) {
+pub(super) async fn api(notes: &mut Notes, patient: &Patient<'_>, session: &AwsSession) {
     let url = match session.api_url().await {
         Ok(url) => url,
-        Err(error) => return diagnosis.unknown("API name", chain(&error)),
+        Err(error) => return notes.unknown("API name", chain(&error)),
     };
     // What the SDK would take and we wouldn't has a query, say: the token's check tells what becomes of it.
     let Some(endpoint) = Endpoint::parse(&url) else {
-        return diagnosis.unknown("API name", format!("{url} is not looked for"));
+        return notes.unknown("API name", "the API's URL has a user, a query or a fragment, and is not looked for");
     };
-    if let Some(ahead) = walk(diagnosis, patient, Place::Api, endpoint).await {
+    if let Some(ahead) = walk(notes, patient, Place::Api, endpoint).await {
         let seconds = ahead.unsigned_abs();
         let relation = if ahead < 0 { "behind" } else { "ahead of" };
         let finding = format!("this machine's clock is {seconds} s {relation} AWS's");
         if Duration::from_secs(seconds) >= clock::TOLERANCE {
             let mend = format!("set the clock: AWS allows for {} s", clock::TOLERANCE.as_secs());
-            diagnosis.failed("clock", finding, Some(mend), status::DENIED);
+            notes.failed("clock", finding, Some(mend), status::DENIED);
         } else {
-            diagnosis.good("clock", finding);
+            notes.good("clock", finding);
         }
     }
 }
 
 /// The way to the registry.
-pub(super) async fn registry(diagnosis: &mut Diagnosis, patient: &Patient<'_>) {
+pub(super) async fn registry(notes: &mut Notes, patient: &Patient<'_>) {
     let access = &patient.examination.access;
     let host = &patient.examination.destination.repository.host;
     let given = access.registry_endpoints.get(host);
@@ -76,28 +76,28 @@ pub(super) async fn registry(diagnosis: &mut Diagnosis, patient: &Patient<'_>) {
     let Some(endpoint) = given.clone().or_else(|| Endpoint::parse(&format!("{scheme}://{host}"))) else { return };
     // Whether a loopback registry speaks TLS is found out by the push itself, and here by the login.
     if given.is_none() && scheme == "https" && host.is_loopback() {
-        return diagnosis.good("registry name", format!("{host} is on this machine"));
+        return notes.good("registry name", format!("{host} is on this machine"));
     }
-    walk(diagnosis, patient, Place::Registry, endpoint.below("v2/")).await;
+    walk(notes, patient, Place::Registry, endpoint.below("v2/")).await;
 }
 
 /// Goes to a place as far as it leads; gives by how many seconds our clock is ahead of the one there.
-async fn walk(diagnosis: &mut Diagnosis, patient: &Patient<'_>, place: Place, endpoint: Endpoint) -> Option<i64> {
+async fn walk(notes: &mut Notes, patient: &Patient<'_>, place: Place, endpoint: Endpoint) -> Option<i64> {
     let access = &patient.examination.access;
     let (name, connection) = (format!("{} name", place.word()), format!("{} connection", place.word()));
     let way = Way::to(endpoint);
     let (host, _) = way.first_host();
     let through = way.proxy.as_ref().map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
     match resolve(&way, access.timeout).await {
-        Ok(_) if host.parse::<IpAddr>().is_ok() => diagnosis.good(&name, format!("{host} needs none")),
+        Ok(_) if host.parse::<IpAddr>().is_ok() => notes.good(&name, format!("{host} needs none")),
         Ok(addresses) => {
             let private = addresses.iter().all(|address| is_private(*address)) && !way.endpoint.is_loopback();
             let endpoint = if private && way.proxy.is_none() { ", a private address: a VPC endpoint" } else { "" };
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-            diagnosis.good(&name, format!("{host} is {}{endpoint}", addresses.join(", ")));
+            notes.good(&name, format!("{host} is {}{endpoint}", addresses.join(", ")));
         }
         Err(error) => {
-            failed(diagnosis, patient, &name, place, &error, &through);
+            failed(notes, patient, &name, place, &error, &through);
             return None;
         }
     }
@@ -105,24 +105,17 @@ async fn walk(diagnosis: &mut Diagnosis, patient: &Patient<'_>, place: Place, en
         Ok(ahead) => {
             let secure = if way.endpoint.is_secure() { "over TLS with a trusted certificate" } else { "in the clear" };
             let state = if way.endpoint.is_in_the_clear() { State::Notice } else { State::Good };
-            diagnosis.note(&connection, state, format!("{} answers {secure}{through}", way.endpoint));
+            notes.note(&connection, state, format!("{} answers {secure}{through}", way.endpoint));
             ahead
         }
         Err(error) => {
-            failed(diagnosis, patient, &connection, place, &error, &through);
+            failed(notes, patient, &connection, place, &error, &through);
             None
         }
     }
 }
 
-fn failed(
-    diagnosis: &mut Diagnosis,
-    patient: &Patient<'_>,
-    name: &str,
-    place: Place,
-    error: &TouchError,
-    through: &str,
-) {
+fn failed(notes: &mut Notes, patient: &Patient<'_>, name: &str, place: Place, error: &TouchError, through: &str) {
     let known = patient.ecr.as_ref().map(|ecr| (ecr.region(), region::known(ecr.region())));
     let mend = match (error.network(), known) {
         (Some(Network::Name), Some((region, None))) if through.is_empty() => {
@@ -144,7 +137,7 @@ fn failed(
         }
         (_, None) => format!("is there a way there (proxy, {})?", place.option()),
     };
-    diagnosis.failed(name, format!("{}{through}", chain(error)), Some(mend), status::UNAVAILABLE);
+    notes.failed(name, format!("{}{through}", chain(error)), Some(mend), status::UNAVAILABLE);
 }
 
 /// Whether an address is one of those that nobody outside reaches (RFC 1918, RFC 4193).

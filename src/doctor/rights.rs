@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Diagnosis, Patient, State};
+use super::{Notes, Patient, State};
 use crate::aws::host::EcrRegistry;
 use crate::aws::repository::{self, RepositorySettings};
 use crate::aws::session::{AwsError, AwsSession};
@@ -29,7 +29,7 @@ enum Presence {
 
 /// Login, repository, rights, tag.
 pub(super) async fn all(
-    diagnosis: &mut Diagnosis,
+    notes: &mut Notes,
     patient: &Patient<'_>,
     registry: &Arc<Registry>,
     ecr: Option<&AwsSession>,
@@ -38,24 +38,24 @@ pub(super) async fn all(
     let destination = &patient.examination.destination;
     let ping = patient.retry.run("login", async || registry.ping().await).await;
     if let Err(error) = ping {
-        return diagnosis.error("login", error);
+        return notes.error("login", error);
     }
-    diagnosis.good("login", "the registry lets these credentials in");
+    notes.good("login", "the registry lets these credentials in");
     let name = &destination.repository.name;
     let right = |action: &str| match &patient.ecr {
         Some(ecr) => format!("{}:{action}", ecr.service()),
         None => elsewhere(action).to_owned(),
     };
-    let Some(presence) = repository(diagnosis, patient, registry, ecr, &right("BatchGetImage")).await else { return };
+    let Some(presence) = repository(notes, patient, registry, ecr, &right("BatchGetImage")).await else { return };
     let blobs = patient.retry.run("asking", async || registry.has_blob(name, &nowhere()).await).await;
-    verdict(diagnosis, &right("BatchCheckLayerAvailability"), blobs.map(drop));
+    verdict(notes, &right("BatchCheckLayerAvailability"), blobs.map(drop));
     let why = match presence {
         Presence::There(settings) => {
-            uploads(diagnosis, patient, registry, sessions, &right).await;
+            uploads(notes, patient, registry, sessions, &right).await;
             if let Some(tag) = &destination.tag {
                 let naming = async || registry.head_manifest(name, tag.as_str()).await;
                 let named = patient.retry.run("the tag", naming).await;
-                self::tag(diagnosis, named, &settings, tag.as_str());
+                self::tag(notes, named, &settings, tag.as_str());
             }
             return;
         }
@@ -63,7 +63,7 @@ pub(super) async fn all(
         Presence::Unclear => "can't be tried as long as it isn't known that the repository is there",
     };
     for action in ["InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload", "PutImage"] {
-        diagnosis.unknown(&right(action), why);
+        notes.unknown(&right(action), why);
     }
 }
 
@@ -83,7 +83,7 @@ fn elsewhere(action: &str) -> &str {
 /// Whether the repository is there, and may be read: told by how a question for a manifest that nobody has is answered.
 /// Gives nothing where there is nothing more to be asked.
 async fn repository(
-    diagnosis: &mut Diagnosis,
+    notes: &mut Notes,
     patient: &Patient<'_>,
     registry: &Registry,
     ecr: Option<&AwsSession>,
@@ -97,53 +97,48 @@ async fn repository(
             // Other registries don't tell a repository that is missing from one that is empty.
             let finding =
                 if ecr.is_some() { there(repository, &settings) } else { format!("{repository} can be read") };
-            diagnosis.good("repository", finding);
+            notes.good("repository", finding);
             Presence::There(settings)
         }
         Err(error) => match error.meaning() {
-            Some(Meaning::RepositoryMissing) => missing(diagnosis, patient, ecr, error).await,
+            Some(Meaning::RepositoryMissing) => missing(notes, patient, ecr, error).await,
             Some(Meaning::Denied) => {
-                diagnosis.unknown("repository", format!("whether {repository} is there can't be seen"));
-                diagnosis.error(right, error);
+                notes.unknown("repository", format!("whether {repository} is there can't be seen"));
+                notes.error(right, error);
                 return Some(Presence::Unclear);
             }
             _ => {
-                diagnosis.error("repository", error);
+                notes.error("repository", error);
                 return None;
             }
         },
     };
     // Everybody may read ECR Public.
     if !matches!(patient.ecr, Some(EcrRegistry::Public)) {
-        diagnosis.good(right, "allowed");
+        notes.good(right, "allowed");
     }
     Some(presence)
 }
 
 /// What it means that the repository is missing.
-async fn missing(
-    diagnosis: &mut Diagnosis,
-    patient: &Patient<'_>,
-    ecr: Option<&AwsSession>,
-    error: RegistryError,
-) -> Presence {
+async fn missing(notes: &mut Notes, patient: &Patient<'_>, ecr: Option<&AwsSession>, error: RegistryError) -> Presence {
     let repository = &patient.examination.destination.repository;
     let (Some(session), Some(host)) = (ecr, &patient.ecr) else {
-        diagnosis.good("repository", format!("{repository} is not there yet; whoever pushes to it makes it"));
+        notes.good("repository", format!("{repository} is not there yet; whoever pushes to it makes it"));
         return Presence::There(Settings::None);
     };
     if patient.examination.create_repository {
-        let needs = format!("{}:CreateRepository", host.service());
-        let finding = format!("{repository} is missing, and --create-repository makes it, which needs {needs}");
-        diagnosis.note("repository", State::Notice, finding);
+        let finding = format!("{repository} is missing, and --create-repository makes it");
+        notes.note("repository", State::Notice, finding);
+        notes.unknown(&format!("{}:CreateRepository", host.service()), "can't be tried without making it");
         return Presence::ToCome;
     }
     if let Ok(true) = repository::is_created_by_push(session, &repository.name).await {
         let finding = format!("{repository} is missing, and a creation template makes it when it is pushed to");
-        diagnosis.note("repository", State::Notice, finding);
+        notes.note("repository", State::Notice, finding);
         return Presence::ToCome;
     }
-    diagnosis.error("repository", error);
+    notes.error("repository", error);
     Presence::Missing
 }
 
@@ -174,7 +169,7 @@ fn there(repository: &Repository, settings: &Settings) -> String {
 
 /// Opens a session, writes into it, ends it in a way that stores nothing, and cancels it; then puts what is no manifest.
 async fn uploads(
-    diagnosis: &mut Diagnosis,
+    notes: &mut Notes,
     patient: &Patient<'_>,
     registry: &Arc<Registry>,
     sessions: &Sessions,
@@ -186,57 +181,57 @@ async fn uploads(
     let opening = async || opening::open(sessions, registry, repository, reference.as_str(), &**patient.reporter).await;
     match patient.retry.run("an upload session", opening).await {
         Ok((key, session)) => {
-            diagnosis.good(&right("InitiateLayerUpload"), "allowed");
+            notes.good(&right("InitiateLayerUpload"), "allowed");
             let part = patient.retry.run("a part", async || registry.try_part(&session, name).await).await;
             let written = part.is_ok();
-            verdict(diagnosis, &right("UploadLayerPart"), part);
+            verdict(notes, &right("UploadLayerPart"), part);
             if written {
                 let ending = async || registry.try_completion(&session, name).await;
                 let completion = patient.retry.run("the end", ending).await;
-                verdict(diagnosis, &right("CompleteLayerUpload"), completion);
+                verdict(notes, &right("CompleteLayerUpload"), completion);
             } else {
-                diagnosis.unknown(&right("CompleteLayerUpload"), "can't be tried as long as nothing can be uploaded");
+                notes.unknown(&right("CompleteLayerUpload"), "can't be tried as long as nothing can be uploaded");
             }
             sessions.cancel(key).await;
         }
         Err(error) => {
-            diagnosis.error(&right("InitiateLayerUpload"), error);
+            notes.error(&right("InitiateLayerUpload"), error);
             for action in ["UploadLayerPart", "CompleteLayerUpload"] {
-                diagnosis.unknown(&right(action), "can't be tried without an upload session");
+                notes.unknown(&right(action), "can't be tried without an upload session");
             }
         }
     }
     let put = patient.retry.run("a manifest", async || registry.try_manifest(name).await).await;
-    verdict(diagnosis, &right("PutImage"), put);
+    verdict(notes, &right("PutImage"), put);
 }
 
-fn verdict(diagnosis: &mut Diagnosis, name: &str, tried: Result<(), RegistryError>) {
+fn verdict(notes: &mut Notes, name: &str, tried: Result<(), RegistryError>) {
     match tried {
-        Ok(()) => diagnosis.good(name, "allowed"),
+        Ok(()) => notes.good(name, "allowed"),
         // Whoever may not ask isn't told so much.
-        Err(error) if error.meaning() == Some(Meaning::RepositoryMissing) => diagnosis.good(name, "allowed"),
-        Err(error) => diagnosis.error(name, error),
+        Err(error) if error.meaning() == Some(Meaning::RepositoryMissing) => notes.good(name, "allowed"),
+        Err(error) => notes.error(name, error),
     }
 }
 
 /// What the destination's tag names, and whether it can be moved.
-fn tag(diagnosis: &mut Diagnosis, named: Result<Option<Found>, RegistryError>, settings: &Settings, tag: &str) {
+fn tag(notes: &mut Notes, named: Result<Option<Found>, RegistryError>, settings: &Settings, tag: &str) {
     let found = match named {
         Ok(Some(found)) => found.digest.map_or_else(|| "an image".to_owned(), |digest| digest.to_string()),
-        Ok(None) => return diagnosis.good("tag", format!("{tag} is free")),
-        Err(error) => return diagnosis.error("tag", error),
+        Ok(None) => return notes.good("tag", format!("{tag} is free")),
+        Err(error) => return notes.error("tag", error),
     };
     match settings {
-        Settings::Seen(settings) if settings.mutability.is_immutable(tag) => diagnosis.failed(
+        Settings::Seen(settings) if settings.mutability.is_immutable(tag) => notes.failed(
             "tag",
             format!("{tag} is immutable and names {found}: only that very image can be pushed there"),
             Some("choose another tag".to_owned()),
             status::REFUSED,
         ),
         Settings::Seen(_) | Settings::None => {
-            diagnosis.good("tag", format!("{tag} names {found}, and would be moved"));
+            notes.good("tag", format!("{tag} names {found}, and would be moved"));
         }
-        Settings::Hidden(error) => diagnosis
+        Settings::Hidden(error) => notes
             .unknown("tag", format!("{tag} names {found}; whether it can be moved can't be seen: {}", chain(error))),
     }
 }
