@@ -246,6 +246,7 @@ where
     let meaning = match meaning(status, code, skew) {
         // The sentence says which right on which key is missing, which is more than that it is about a key.
         AwsMeaning::Kms if denial.is_some() => AwsMeaning::Denied,
+        AwsMeaning::Signature if is_about_time(&message) => AwsMeaning::ClockSkew,
         meaning => meaning,
     };
     Ok(AwsAnswer {
@@ -259,6 +260,11 @@ where
         message,
         skew,
     })
+}
+
+/// Whether AWS says of a signature that its time is wrong, which the code doesn't say.
+fn is_about_time(message: &str) -> bool {
+    ["Signature expired: ", "Signature not yet current: "].iter().any(|words| message.starts_with(words))
 }
 
 /// How far the clock of whoever answered is from ours.

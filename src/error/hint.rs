@@ -151,6 +151,7 @@ pub(super) fn registry_hint(error: &RegistryError) -> Option<String> {
             Oddity::NoLocation
             | Oddity::InsecureLocation
             | Oddity::NoPlace
+            | Oddity::Page
             | Oddity::Redirects
             | Oddity::Body => advice::IMPOSTOR.to_owned(),
         }),

@@ -49,6 +49,18 @@ pub enum ReferenceError {
     Digest(#[from] DigestError),
 }
 
+/// A URL or reference as it may be shown: who writes user and password before a host has written them in the wrong place, and
+/// not for everybody.
+#[must_use]
+pub fn without_user(text: &str) -> String {
+    let host = text.find("://").map_or(0, |at| at + 3);
+    let end = text[host..].find('/').map_or(text.len(), |at| host + at);
+    match text[host..end].rfind('@') {
+        Some(at) => format!("{}…{}", &text[..host], &text[host + at..]),
+        None => text.to_owned(),
+    }
+}
+
 /// A registry's host, with its port where one was given.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(String);
@@ -59,7 +71,7 @@ impl Host {
     /// # Errors
     /// When it is none of these.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
-        let bad = || ReferenceError::Host { host: text.to_owned() };
+        let bad = || ReferenceError::Host { host: without_user(text) };
         let (name, port) = if let Some(rest) = text.strip_prefix('[') {
             let (address, rest) = rest.split_once(']').ok_or_else(bad)?;
             address.parse::<std::net::Ipv6Addr>().map_err(|_| bad())?;
@@ -196,9 +208,9 @@ impl Reference {
     /// When host, repository, tag or digest is malformed.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         if text.contains("://") {
-            return Err(ReferenceError::Scheme { text: text.to_owned() });
+            return Err(ReferenceError::Scheme { text: without_user(text) });
         }
-        let no_host = || ReferenceError::NoHost { text: text.to_owned() };
+        let no_host = || ReferenceError::NoHost { text: without_user(text) };
         let (host, rest) = text.split_once('/').ok_or_else(no_host)?;
         if !host.contains(['.', ':']) && host != "localhost" {
             return Err(no_host());
@@ -290,6 +302,18 @@ mod tests {
         check("-h.example/a");
         check("user@h.example/a");
         check(&format!("h.example/a:{}", "x".repeat(129)));
+    }
+
+    #[test]
+    fn users_are_not_shown() {
+        let check = |text: &str, shown: &str| assert_eq!(without_user(text), shown);
+        check("http://a:b@h.example/x?y", "http://…@h.example/x?y");
+        check("a:b@c@h.example/x", "…@h.example/x");
+        check("a:b@h.example", "…@h.example");
+        check("h.example/a@sha256:00", "h.example/a@sha256:00");
+        check("", "");
+        let error = Reference::parse("AWS:secret@h.example/app:v1").unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 
     #[test]

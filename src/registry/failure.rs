@@ -265,6 +265,9 @@ pub enum Oddity {
     /// There is no place to ask.
     #[error("there is no such place")]
     NoPlace,
+    /// A page comes, as a portal shows it to people.
+    #[error("it was answered with a page for people")]
+    Page,
     /// Redirects without end.
     #[error("it was redirected too often")]
     Redirects,

@@ -12,6 +12,7 @@ pub mod touch;
 pub mod transport;
 
 use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 
@@ -253,6 +254,11 @@ impl Registry {
     }
 
     fn good(&self, method: &Method, reply: Reply) -> Result<Reply, RegistryError> {
+        let is_page = |value: &HeaderValue| value.as_bytes().starts_with(b"text/html");
+        if reply.status.is_success() && reply.headers.get(CONTENT_TYPE).is_some_and(is_page) {
+            let (method, url) = (transport::name(method), redacted(&reply.url));
+            return Err(RegistryError::Odd { method, url, oddity: Oddity::Page });
+        }
         if reply.status.is_success() {
             return Ok(reply);
         }

@@ -387,7 +387,7 @@ async fn read(
     Ok(Reply { status, headers, body: body.freeze(), url, repository: repository.to_owned() })
 }
 
-fn name(method: &Method) -> &'static str {
+pub(super) fn name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

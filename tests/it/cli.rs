@@ -137,6 +137,12 @@ fn options_for_hosts_fit_the_destinations() {
         "DIR a.example/app --profile b.example=p" [] => 2 ["--profile", "b.example"];
         "DIR a.example/app --endpoint-url nonsense" [] => 2 ["--endpoint-url", "nonsense"];
         "DIR a.example/app --ca-file /nowhere.pem" [] => 2 ["/nowhere.pem"];
+        "DIR a.example/app --external-id x" [] => 2 ["--external-id", "no --role-arn"];
+        "DIR a.example/app b.example/app --role-arn b.example=arn:aws:iam::123456789012:role/x --external-id a.example=x" []
+            => 2 ["--external-id", "a.example"];
+        "DIR a.invalid/app b.invalid/app --retries=0 --role-arn b.invalid=arn:aws:iam::123456789012:role/x --external-id x" []
+            => 6 ["a.invalid"];
+        "DIR a.example/app --endpoint-url http://user:secret@127.0.0.1" [] => 2 ["http://…@127.0.0.1"];
     }
 }
 

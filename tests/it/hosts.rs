@@ -85,6 +85,9 @@ fn look_alikes_get_nothing() {
         "123456789012.dkr-ecr.us-west-2.evil.on.aws",
         "vpce-0123456789abcdef0-abcdefgh.dkr.ecr.us-west-2.vpce.amazonaws.com",
         "a.public.ecr.aws",
+        "123456789012.ecr.eu-west-1.amazonaws.com",
+        "api.ecr.us-east-1.amazonaws.com",
+        "12345678901.dkr.ecr.us-iso-east-1.c2s.ic.gov",
     ] {
         let (status, places, stderr) = asked_for(host, |push| push);
         assert_eq!((status, places.len()), (2, 0), "{host}:\n{stderr}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ecr_push::aws::credentials::Role;
 use ecr_push::aws::host::{EcrRegistry, SUFFIXES};
 use ecr_push::aws::region;
-use ecr_push::oci::reference::{Host, Reference};
+use ecr_push::oci::reference::{Host, Reference, without_user};
 use ecr_push::reach::{Access, PerHost};
 use ecr_push::registry::endpoint::Endpoint;
 
@@ -53,7 +53,7 @@ pub(super) fn hosts(destinations: &[Reference]) -> Result<Vec<&Host>, SettingsEr
 
 fn is_look_alike(host: &Host) -> bool {
     let name = host.name();
-    let registry_like = [".dkr.ecr", ".dkr-ecr", "public.ecr."].iter().any(|part| name.contains(part));
+    let registry_like = [".dkr.", ".dkr-", ".ecr.", ".ecr-", "public.ecr."].iter().any(|part| name.contains(part));
     let mut domains = AWS_DOMAINS.iter().chain(&SUFFIXES);
     registry_like && domains.any(|end| name.strip_suffix(end).is_some_and(|rest| rest.ends_with('.')))
 }
@@ -64,7 +64,9 @@ fn is_look_alike(host: &Host) -> bool {
 /// For what isn't of its form, or belongs to a host that no destination has.
 pub(super) fn access(aws: &AwsArgs, connection: ConnectionArgs, hosts: &[&Host]) -> Result<Access, SettingsError> {
     let url = |option: &'static str| {
-        move |value: &str| Endpoint::parse(value).ok_or_else(|| SettingsError::Url { option, value: value.to_owned() })
+        move |value: &str| {
+            Endpoint::parse(value).ok_or_else(|| SettingsError::Url { option, value: without_user(value) })
+        }
     };
     let registry_endpoints =
         per_host("--registry-endpoint", &connection.registry_endpoints, hosts, url("--registry-endpoint"))?;

@@ -51,7 +51,7 @@ fn every_kind_of_failure_has_a_case() {
             Refused,
         }
         Network { Name, Connect, Tls, NotTls, Closed, Timeout }
-        Oddity { NoLocation, InsecureLocation, NoPlace, Redirects, OtherDigest, Body }
+        Oddity { NoLocation, InsecureLocation, NoPlace, Page, Redirects, OtherDigest, Body }
         RegistryError { Answered, Unreachable, Shut, Stalled, Persistent, Odd, Auth, Client }
         AuthError { Token, Config, Unreadable, Slow, Helper, Realm, RealmUnreachable, RealmForeign, RealmInsecure }
         ScanError { Aws, Off, Slow, Unsupported, Failed, Found }
