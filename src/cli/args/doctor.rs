@@ -6,11 +6,11 @@ use super::environment::switch;
 use super::shared::{AwsArgs, ConnectionArgs, TalkArgs};
 
 const AFTER: &str = "\
-Every check is a line, and one that fails says how it is mended. Nothing is changed: the registry is asked, an upload session is
-opened and cancelled, and what is sent meanwhile is of a kind that can't be stored.
+Every check is a line, and one that fails says how it is mended. Nothing is changed: the registry is asked, an upload \
+session is opened and cancelled, and what is sent meanwhile is of a kind that can't be stored.
 
-Exit status: 0 nothing stands in the way of a push; else that which the push would end with. What can't be seen beforehand is
-marked `unknown`.";
+Exit status: 0 nothing stands in the way of a push; else that which the push would end with. What can't be seen \
+beforehand is marked `unknown`.";
 
 /// Says, check by check, whether a push to DESTINATION would work, and how to mend it.
 #[derive(Debug, Parser)]
