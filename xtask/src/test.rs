@@ -174,11 +174,12 @@ impl Test<'_> {
 
     fn unknowns(&self, servers: &Servers, announced: bool) -> Outcome {
         let mut tests = if self.has("nextest") {
-            let others = format!("not test(/^({})::/)", OTHERWISE.join("|"));
-            self.command(&["nextest", "run", "--package", "ecr-push", "--test", "it", "--no-fail-fast", "-E", &others])
+            let others = format!("binary_id(ecr-push::it) and not test(/^({})::/)", OTHERWISE.join("|"));
+            // The whole workspace, as before: of one package alone the dependencies would be compiled once more.
+            self.command(&["nextest", "run", "--workspace", "--no-fail-fast", "-E", &others])
         } else {
             let others = OTHERWISE.map(|module| format!("--skip={module}::"));
-            let mut tests = self.command(&["test", "--package", "ecr-push", "--test", "it", "--"]);
+            let mut tests = self.command(&["test", "--workspace", "--test", "it", "--"]);
             tests.args(others);
             tests
         };
