@@ -40,21 +40,22 @@ pub(crate) struct Spoilt {
     claimed: u64,
     /// Bytes to pass on before the break.
     left: u64,
-    pause: Pin<Box<Sleep>>,
+    wait: Duration,
+    /// Begins when somebody waits: one that is over before hyper asks for the first time lets it send nothing at all.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Spoilt {
     pub(crate) fn new(whole: Outbound, fault: BodyFault) -> Self {
         let length = whole.size_hint().lower();
-        let (claimed, left, pause) = match fault {
+        let (claimed, left, wait) = match fault {
             BodyFault::Halve => (length.max(LEAST_CLAIM), length / 2, BEFORE_BREAK),
             BodyFault::Truncate(bytes) | BodyFault::Stall(bytes) => {
                 (length.max(LEAST_CLAIM).max(bytes), bytes, BEFORE_BREAK)
             }
             BodyFault::Drip(_, every) => (length, length, every),
         };
-        let pause = Box::pin(tokio::time::sleep(pause));
-        Self { whole: Box::new(whole), fault, held: Bytes::new(), claimed, left, pause }
+        Self { whole: Box::new(whole), fault, held: Bytes::new(), claimed, left, wait, pause: None }
     }
 
     pub(crate) fn claimed(&self) -> u64 {
@@ -71,15 +72,13 @@ impl Spoilt {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.held.len());
         let piece = match self.fault {
             BodyFault::Drip(_, _) if most == 0 => return Poll::Ready(None),
-            BodyFault::Drip(bytes, every) => {
-                ready!(self.pause.as_mut().poll(context));
-                let next = tokio::time::Instant::now() + every;
-                self.pause.as_mut().reset(next);
+            BodyFault::Drip(bytes, _) => {
+                ready!(self.poll_pause(context));
                 most.min(bytes.max(1))
             }
             BodyFault::Stall(_) if most == 0 => return Poll::Pending,
             BodyFault::Halve | BodyFault::Truncate(_) if most == 0 => {
-                ready!(self.pause.as_mut().poll(context));
+                ready!(self.poll_pause(context));
                 return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
             }
             _ => most,
@@ -87,5 +86,13 @@ impl Spoilt {
         self.left -= piece as u64;
         self.claimed -= piece as u64;
         Poll::Ready(Some(Ok(Frame::data(self.held.split_to(piece)))))
+    }
+
+    /// Waits once more.
+    fn poll_pause(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.wait)));
+        ready!(pause.as_mut().poll(context));
+        self.pause = None;
+        Poll::Ready(())
     }
 }
