@@ -54,9 +54,17 @@ impl EcrRegistry {
                 format!("arn:{}:ecr:{region}:{account}:repository/{repository}", region::partition(region))
             }
             Self::Public => {
-                let name = repository.split_once('/').map_or(repository, |(_, name)| name);
-                format!("arn:aws:ecr-public::*:repository/{name}")
+                format!("arn:aws:ecr-public::*:repository/{}", self.own_name(repository))
             }
+        }
+    }
+
+    /// The name that the account knows a repository by: on ECR Public the alias before it is no part of it.
+    #[must_use]
+    pub fn own_name<'a>(&self, repository: &'a str) -> &'a str {
+        match self {
+            Self::Private(_) => repository,
+            Self::Public => repository.split_once('/').map_or(repository, |(_, name)| name),
         }
     }
 

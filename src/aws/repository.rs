@@ -65,8 +65,7 @@ fn is_awss_own(key: &str) -> bool {
 }
 
 async fn create_public(session: &AwsSession, name: &str, new: &NewRepository) -> Result<(), AwsError> {
-    // The alias is the account's, and no part of the name that it knows.
-    let name = name.split_once('/').map_or(name, |(_, name)| name);
+    let name = session.registry().own_name(name);
     let tag = |(key, value): &(String, String)| aws_sdk_ecrpublic::types::Tag::builder().key(key).value(value).build();
     let tags: Vec<_> = new.tags.iter().map(tag).collect();
     let asking = session.ask("ecr-public:CreateRepository", || async {

@@ -349,11 +349,7 @@ fn registry_denied(answer: &Answer, ecr: &EcrRegistry) -> String {
 
 /// How the repository that is missing is made.
 fn create(answer: &Answer, ecr: &EcrRegistry) -> String {
-    let name = answer.asked.repository.as_str();
-    let (name, service) = match ecr {
-        EcrRegistry::Private(_) => (name, "ecr"),
-        EcrRegistry::Public => (name.split_once('/').map_or(name, |(_, name)| name), "ecr-public"),
-    };
+    let (name, service) = (ecr.own_name(&answer.asked.repository), ecr.service());
     let region = ecr.region();
     format!(
         "create it: --create-repository, or aws {service} create-repository --region {region} --repository-name {name}"
