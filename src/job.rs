@@ -49,6 +49,10 @@ pub struct Options {
 /// How many times `--timeout` another process that uses SOURCE is waited for: it may be in the middle of a push.
 const PATIENCE: u32 = 10;
 
+/// Connections that are opened to each registry while its token is on its way: what is there already needs none of them,
+/// and what isn't needs at most so many at first.
+const CONNECTIONS_AHEAD: usize = 8;
+
 /// An image and where it goes.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -193,7 +197,13 @@ async fn both(
     let (targets, options) = (targets.to_vec(), job.options.clone());
     let reaching = tokio::spawn(async move { reach::reach(&targets, &options.access).await });
     let read = reading.await.map_err(Error::task)??;
-    Ok((read, reaching.await.map_err(Error::task)??))
+    let reached = reaching.await.map_err(Error::task)??;
+    let blobs = read.image.blobs().count();
+    let registries: HashMap<_, _> = reached.0.values().flatten().map(|it| (Arc::as_ptr(&it.registry), it)).collect();
+    for Reached { registry, .. } in registries.into_values() {
+        registry.connect_ahead(blobs.min(CONNECTIONS_AHEAD).saturating_sub(1));
+    }
+    Ok((read, reached))
 }
 
 /// Whether to go on waiting for a layout that somebody else uses; says once that it is waited for.

@@ -14,6 +14,7 @@ pub mod error;
 pub mod event;
 pub mod image;
 pub mod job;
+mod names;
 pub mod oci;
 pub mod plan;
 pub mod push;

@@ -116,6 +116,8 @@ pub(crate) async fn reach(targets: &[Target], options: &Access) -> Result<(Regis
             timeout: options.timeout,
         };
         let registry = Arc::new(Registry::new(host, credentials, &transport)?);
+        // For the look at the first tag, which goes out as soon as the token is there.
+        registry.connect_ahead(1);
         let reached = Reached { registry, ecr: session };
         if reached.ecr.is_some() {
             ecr.insert(host, reached.clone());

@@ -5,13 +5,14 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_smithy_http_client::tls::TrustStore;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
 /// Why a file of certificates can't be used.
@@ -65,12 +66,16 @@ impl Trust {
         Ok(Self { roots })
     }
 
-    /// For the registry's client.
+    /// For the registry's client: TLS 1.2 and 1.3, with sessions that can be resumed.
     ///
     /// # Errors
-    /// Never for what [`Trust::load`] accepted.
-    pub(crate) fn certificates(&self) -> Result<Vec<reqwest::Certificate>, reqwest::Error> {
-        self.roots.iter().map(|root| reqwest::Certificate::from_der(root)).collect()
+    /// When the TLS library has neither.
+    pub(crate) fn tls(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(self.roots.iter().cloned());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
     }
 
     /// For the SDK's client, which takes PEM only.

@@ -2,7 +2,6 @@
 //! looked up so that a failure says which one it was.
 
 use std::error::Error as StdError;
-use std::net::SocketAddr;
 
 use aws_sdk_ecr::config::{RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::Connector;
@@ -14,18 +13,10 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use reqwest::Url;
-use thiserror::Error;
 
+use crate::names;
 use crate::oci::reference::Host;
 use crate::trust::Trust;
-
-/// A host's name that doesn't resolve.
-#[derive(Debug, Error)]
-#[error("the name {host} does not resolve")]
-pub(super) struct Nameless {
-    pub(super) host: String,
-    source: std::io::Error,
-}
 
 /// Looks names up as the system does. The SDK's own way loses which name it was.
 #[derive(Debug, Clone)]
@@ -34,9 +25,8 @@ struct Names;
 impl ResolveDns for Names {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
         DnsFuture::new(async move {
-            let found = tokio::net::lookup_host((name, 0)).await;
-            let found = found.map_err(|source| ResolveDnsError::new(Nameless { host: name.to_owned(), source }))?;
-            Ok(found.map(|address: SocketAddr| address.ip()).collect())
+            let found = names::lookup(name).await.map_err(ResolveDnsError::new)?;
+            Ok(found.map(|address| address.ip()).collect())
         })
     }
 }

@@ -16,8 +16,9 @@ use tokio::sync::Mutex;
 use super::credentials::{CredentialsFailure, Found, Role, find_credentials};
 use super::failure::{ApiError, AwsAnswer, AwsMeaning, answer};
 use super::host::EcrRegistry;
-use super::http::{self, Nameless};
+use super::http;
 use crate::cause::{Cause, find};
+use crate::names::Nameless;
 use crate::trust::Trust;
 
 /// Why something that AWS was to do was not done.

@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Client, Url};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::bearer::{self, Challenge, Offer};
+use super::client::Client;
 use crate::auth::{AuthError, Credentials};
 use crate::aws::token::EcrToken;
 use crate::cause::Cause;

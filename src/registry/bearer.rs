@@ -2,11 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Url};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use super::client::{Client, Payload, SendError};
 use super::transport::{ERROR_LIMIT, redacted};
 use crate::auth::{AuthError, Credentials};
 use crate::cause::Cause;
@@ -88,7 +89,8 @@ pub(super) async fn fetch(
         "" => challenge.scope.clone().unwrap_or_default(),
         _ => format!("repository:{repository}:pull,push"),
     };
-    let request = if let Offer::Refresh(token) = offer {
+    let mut headers = HeaderMap::new();
+    let (method, body) = if let Offer::Refresh(token) = offer {
         let mut form = Url::parse("form:").map_err(|_| insecure(shown.clone()))?;
         form.query_pairs_mut()
             .append_pair("grant_type", "refresh_token")
@@ -97,7 +99,8 @@ pub(super) async fn fetch(
             .append_pair("scope", &scope)
             .append_pair("refresh_token", token.expose_secret());
         let body = form.query().unwrap_or_default().to_owned();
-        client.post(realm).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        (Method::POST, Payload::Held(body.into()))
     } else {
         if let Some(service) = &challenge.service {
             realm.query_pairs_mut().append_pair("service", service);
@@ -105,20 +108,19 @@ pub(super) async fn fetch(
         if !scope.is_empty() {
             realm.query_pairs_mut().append_pair("scope", &scope);
         }
-        let request = client.get(realm);
-        match offer {
-            Offer::Basic(header) => request.header(AUTHORIZATION, header),
-            Offer::Nothing | Offer::Refresh(_) => request,
+        if let Offer::Basic(header) = offer {
+            headers.insert(AUTHORIZATION, header);
         }
+        (Method::GET, Payload::EMPTY)
     };
-    let unreachable = |source: reqwest::Error| AuthError::RealmUnreachable {
+    let unreachable = |source: SendError| AuthError::RealmUnreachable {
         host: host.clone(),
         realm: shown.clone(),
-        source: Cause::new(source.without_url()),
+        source: Cause::new(source),
     };
-    let mut response = request.send().await.map_err(unreachable)?;
+    let mut response = client.send(method, &realm, headers, body).await.map_err(unreachable)?;
     let refused = |status| AuthError::Realm { host: host.clone(), realm: shown.clone(), status };
-    let status = response.status();
+    let status = response.status;
     if !status.is_success() {
         return Err(refused(status.as_u16()));
     }

@@ -5,6 +5,7 @@
 mod authorization;
 mod bearer;
 pub mod body;
+mod client;
 pub mod endpoint;
 pub mod failure;
 pub mod probe;
@@ -74,6 +75,11 @@ impl Registry {
     #[must_use]
     pub fn shown(&self) -> String {
         self.transport.shown().unwrap_or_else(|| "none are known for this host: anonymous".to_owned())
+    }
+
+    /// Opens so many connections, for requests that will come soon. One that fails shows when it is needed.
+    pub fn connect_ahead(&self, connections: usize) {
+        self.transport.connect_ahead(connections);
     }
 
     /// `HEAD manifests/REFERENCE`; `None` where there is none, or no such repository.
@@ -175,7 +181,7 @@ impl Registry {
         let mut url = session.url.clone();
         url.query_pairs_mut().append_pair("digest", digest.as_str());
         let watch = body.watch();
-        let send = self.transport.send_body(&url, repository, reqwest::Body::wrap(body));
+        let send = self.transport.send_body(&url, repository, body);
         let stalled = watch.stalled(self.transport.timeout());
         let (reply, renewed) = tokio::select! {
             reply = send => reply?,

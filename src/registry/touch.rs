@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::Url;
-use reqwest::header::DATE;
+use reqwest::header::{DATE, HeaderMap};
+use reqwest::{Method, Url};
 use thiserror::Error;
 
+use super::client::{Client, Payload};
 use super::endpoint::Endpoint;
 use super::failure::{Network, RegistryError};
-use super::transport::{client, network, redacted};
+use super::transport::{network, redacted};
 use crate::cause::Cause;
 use crate::clock;
 use crate::trust::Trust;
@@ -101,10 +102,11 @@ pub async fn touch(
     connect_timeout: Duration,
     timeout: Duration,
 ) -> Result<Option<i64>, TouchError> {
-    let client =
-        client(trust, connect_timeout, way.proxy.is_none()).map_err(|error| TouchError::Client(Cause::new(error)))?;
+    let client = Client::new(trust, connect_timeout, way.proxy.is_none());
+    let client = client.map_err(|error| TouchError::Client(Cause::new(error)))?;
     let url = way.endpoint.url();
-    let answered = tokio::time::timeout(timeout, client.get(url.clone()).send()).await;
+    let asking = client.send(Method::GET, url, HeaderMap::new(), Payload::EMPTY);
+    let answered = tokio::time::timeout(timeout, asking).await;
     let response = match answered {
         Ok(answered) => answered.map_err(|error| network(false, "GET", url, error))?,
         Err(elapsed) => {
@@ -112,6 +114,6 @@ pub async fn touch(
             return Err(RegistryError::Unreachable { method: "GET", url, network, ecr: false, source }.into());
         }
     };
-    let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+    let date = response.headers.get(DATE).and_then(|date| date.to_str().ok());
     Ok(date.and_then(clock::ahead))
 }

@@ -8,14 +8,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::Url;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Method, StatusCode};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::authorization::{Authorization, Shown};
+use super::body::UploadBody;
+use super::client::{Client, Payload, Response, SendError};
 use super::endpoint::Endpoint;
 use super::failure::{Answer, Asked, Meaning, Network, Oddity, RegistryError};
 use crate::auth::Credentials;
 use crate::cause::{Cause, find};
+use crate::names::Nameless;
+use crate::oci::descriptor::MediaType;
 use crate::oci::reference::Host;
 use crate::trust::Trust;
 
@@ -79,29 +83,16 @@ pub(super) struct Transport {
     timeout: Duration,
 }
 
-/// The HTTP client; a `direct` one asks no proxy, whatever the environment says.
-pub(super) fn client(trust: &Trust, connect_timeout: Duration, direct: bool) -> reqwest::Result<Client> {
-    let client = Client::builder()
-        .user_agent(concat!("ecr-push/", env!("CARGO_PKG_VERSION")))
-        // HTTP/2 halves the upload rate and shares one window between all blobs.
-        .http1_only()
-        .redirect(reqwest::redirect::Policy::none())
-        .tls_certs_only(trust.certificates()?)
-        .connect_timeout(connect_timeout)
-        .tcp_nodelay(true);
-    if direct { client.no_proxy().build() } else { client.build() }
-}
-
 impl Transport {
     pub(super) fn new(
         host: &Host,
         credentials: Credentials,
         settings: &TransportSettings,
     ) -> Result<Self, RegistryError> {
-        let client_error = |error: reqwest::Error| RegistryError::Client(Cause::new(error));
         // No proxy leads back to this machine; Go's clients leave it out in the same way.
         let direct = settings.endpoint.as_ref().map_or(host.is_near(), Endpoint::is_near);
-        let client = client(&settings.trust, settings.connect_timeout, direct).map_err(client_error)?;
+        let client = Client::new(&settings.trust, settings.connect_timeout, direct);
+        let client = client.map_err(|error| RegistryError::Client(Cause::new(error)))?;
         let parse = |text: String| Url::parse(&text).map_err(|error| RegistryError::Client(Cause::new(error)));
         let https = parse(format!("https://{host}/"))?;
         let http = parse(format!("http://{host}/"))?;
@@ -133,6 +124,13 @@ impl Transport {
         url
     }
 
+    /// Opens connections, where it is known already how the registry is reached.
+    pub(super) fn connect_ahead(&self, connections: usize) {
+        if let Some(origin) = self.origin.get() {
+            self.client.connect_ahead(origin, connections);
+        }
+    }
+
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -162,16 +160,16 @@ impl Transport {
         &self,
         url: &Url,
         repository: &str,
-        body: reqwest::Body,
+        body: UploadBody,
     ) -> Result<(Reply, bool), RegistryError> {
         let shown = if self.is_own(url) { self.authorization.show(repository).await? } else { Shown::Nothing };
-        let mut request = self.client.request(Method::PUT, url.clone());
-        request = request.header(CONTENT_TYPE, "application/octet-stream").body(body);
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]);
         if let Some(header) = shown.header() {
-            request = request.header(AUTHORIZATION, header);
+            headers.insert(AUTHORIZATION, header);
         }
-        let response = request.send().await.map_err(|error| network(self.is_ecr(), "PUT", url, error))?;
-        let reply = read(self.is_ecr(), "PUT", response, ERROR_LIMIT, repository).await?;
+        let sending = self.client.send(Method::PUT, url, headers, Payload::Upload(body));
+        let response = sending.await.map_err(|error| network(self.is_ecr(), "PUT", url, error))?;
+        let reply = read(self.is_ecr(), "PUT", url, response, ERROR_LIMIT, repository).await?;
         trace("PUT", url, reply.status);
         let mut renewed = false;
         if self.is_own(url) && self.refused(&Method::PUT, &reply) {
@@ -331,23 +329,23 @@ impl Transport {
     }
 
     async fn exchange(&self, call: &Call<'_>, url: &Url, header: Option<&HeaderValue>) -> Result<Reply, RegistryError> {
-        let mut request = self.client.request(call.method.clone(), url.clone());
+        let mut headers = HeaderMap::new();
         if let Some(header) = header.filter(|_| self.is_own(url)) {
-            request = request.header(AUTHORIZATION, header);
+            headers.insert(AUTHORIZATION, header.clone());
         }
-        if matches!(call.method, Method::GET | Method::HEAD) {
-            request = request.header(ACCEPT, crate::oci::descriptor::MediaType::MANIFESTS.join(", "));
+        let reading = matches!(call.method, Method::GET | Method::HEAD);
+        if reading && let Ok(accept) = HeaderValue::from_str(&MediaType::MANIFESTS.join(", ")) {
+            headers.insert(ACCEPT, accept);
         }
-        if let Some(content_type) = call.content_type {
-            request = request.header(CONTENT_TYPE, content_type);
+        if let Some(content_type) = call.content_type.and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert(CONTENT_TYPE, content_type);
         }
-        if !matches!(call.method, Method::GET | Method::HEAD) {
-            request = request.body(call.body.clone());
-        }
+        let body = if reading { Payload::EMPTY } else { Payload::Held(call.body.clone()) };
         let method = name(&call.method);
         let answered = async {
-            let response = request.send().await.map_err(|error| network(self.is_ecr(), method, url, error))?;
-            read(self.is_ecr(), method, response, call.limit, call.repository).await
+            let sending = self.client.send(call.method.clone(), url, headers, body);
+            let response = sending.await.map_err(|error| network(self.is_ecr(), method, url, error))?;
+            read(self.is_ecr(), method, url, response, call.limit, call.repository).await
         };
         tokio::time::timeout(self.timeout, answered).await.unwrap_or_else(|elapsed| {
             let (url, network, ecr) = (redacted(url), Network::Timeout, self.is_ecr());
@@ -361,11 +359,12 @@ impl Transport {
 async fn read(
     ecr: bool,
     method: &'static str,
+    url: &Url,
     mut response: Response,
     limit: usize,
     repository: &str,
 ) -> Result<Reply, RegistryError> {
-    let (status, url, headers) = (response.status(), response.url().clone(), response.headers().clone());
+    let (status, headers) = (response.status, std::mem::take(&mut response.headers));
     let mut body = BytesMut::new();
     loop {
         let piece = match response.chunk().await {
@@ -374,17 +373,17 @@ async fn read(
             // Only a GET is asked for its body. What a POST has to say stands in its headers, and a session that is known
             // by them must not be forgotten.
             Err(_) if method != "GET" => break,
-            Err(error) => return Err(network(ecr, method, &url, error)),
+            Err(error) => return Err(network(ecr, method, url, error)),
         };
         if body.len() + piece.len() > limit {
             if status.is_success() {
-                return Err(RegistryError::Odd { method, url: redacted(&url), oddity: Oddity::Body });
+                return Err(RegistryError::Odd { method, url: redacted(url), oddity: Oddity::Body });
             }
             break;
         }
         body.extend_from_slice(&piece);
     }
-    Ok(Reply { status, headers, body: body.freeze(), url, repository: repository.to_owned() })
+    Ok(Reply { status, headers, body: body.freeze(), url: url.clone(), repository: repository.to_owned() })
 }
 
 pub(super) fn name(method: &Method) -> &'static str {
@@ -420,14 +419,13 @@ fn trace(method: &str, url: &Url, status: StatusCode) {
 }
 
 /// Which kind of failure the HTTP client met.
-pub(super) fn network(ecr: bool, method: &'static str, url: &Url, error: reqwest::Error) -> RegistryError {
-    let error = error.without_url();
+pub(super) fn network(ecr: bool, method: &'static str, url: &Url, error: SendError) -> RegistryError {
     let kind = if let Some(error) = find::<rustls::Error>(&error) {
         // A server without TLS answers the handshake with text.
         if matches!(error, rustls::Error::InvalidMessage(_)) { Network::NotTls } else { Network::Tls }
     } else if error.is_timeout() {
         Network::Timeout
-    } else if error.is_dns() {
+    } else if find::<Nameless>(&error).is_some() {
         Network::Name
     } else if error.is_connect() {
         Network::Connect

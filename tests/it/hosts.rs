@@ -26,6 +26,12 @@ fn asked_for(host: &str, change: impl FnOnce(Push) -> Push) -> (i32, Vec<String>
     (ran.status, places, ran.stderr)
 }
 
+/// The places beside the registry itself, to which a connection is opened while the token is on its way.
+fn elsewhere<'a>(places: &'a [String], host: &str) -> Vec<&'a str> {
+    let registry = format!("{}:443", host.trim_end_matches(":443"));
+    places.iter().filter(|place| **place != registry).map(String::as_str).collect()
+}
+
 #[test]
 fn each_form_of_ecr_names_its_api() {
     let rows = [
@@ -56,7 +62,7 @@ fn each_form_of_ecr_names_its_api() {
     for (host, api) in rows {
         // What the environment says of regions doesn't count.
         let (status, places, stderr) = asked_for(host, |push| push.env("AWS_REGION", "eu-north-1"));
-        assert_eq!(places, [format!("{api}:443")], "{host}:\n{stderr}");
+        assert_eq!(elsewhere(&places, host), [format!("{api}:443")], "{host}:\n{stderr}");
         assert_eq!(status, 6, "{host}:\n{stderr}");
     }
 }
@@ -158,7 +164,7 @@ fn a_region_that_does_not_resolve_is_said() {
 fn a_region_on_the_command_line_gives_way_to_the_hosts() {
     let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     let (_, places, stderr) = asked_for(host, |push| push.args(["--region", "us-east-1"]));
-    assert_eq!(places, ["api.ecr.eu-west-1.amazonaws.com:443"]);
+    assert_eq!(elsewhere(&places, host), ["api.ecr.eu-west-1.amazonaws.com:443"]);
     assert!(stderr.contains("--region us-east-1 does not count"), "{stderr}");
     let (status, places, stderr) = asked_for(host, |push| push.args(["--region", "us-east1"]));
     assert_eq!((status, places.len()), (2, 0), "{stderr}");

@@ -15,8 +15,8 @@ use thiserror::Error;
 use super::Place;
 use super::selected::{Selected, selected};
 use crate::aws::failure::{AwsAnswer, answer};
-use crate::aws::http::Nameless;
 use crate::cause::{Cause, find};
+use crate::names::Nameless;
 
 /// Why there are no credentials.
 #[derive(Debug, Error)]
