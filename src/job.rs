@@ -16,9 +16,10 @@ use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
 use crate::oci::digest::Digest;
-use crate::oci::reference::{Reference, Repository, Tag};
+use crate::oci::reference::{Host, Reference, Repository, Tag};
 use crate::plan::{Target, targets};
 use crate::push::sessions::Sessions;
+use crate::push::turns::Turns;
 use crate::push::{self, Count, Destination, Outcome, PushOptions};
 use crate::reach::{self, Access, Reached, Registries, Tokens};
 use crate::report::{Cleanup, DestinationReport, Report};
@@ -262,12 +263,14 @@ async fn push_all(
     let (mut registries, tokens) = reached;
     tokens.arrive(&mut registries).await?;
     let mut destinations = Vec::new();
+    let mut turns: HashMap<&Host, Turns> = HashMap::new();
     let mut unreachable = HashMap::new();
     for target in targets {
         match registries.get(&target.repository) {
             Some(Ok(Reached { registry, ecr })) => {
+                let turns = ecr.is_some().then(|| turns.entry(&target.repository.host).or_default().clone());
                 let (target, registry, ecr) = (target.clone(), registry.clone(), ecr.clone());
-                destinations.push(Destination { target, registry, ecr });
+                destinations.push(Destination { target, registry, ecr, turns });
             }
             Some(Err(error)) => drop(unreachable.insert(&target.repository, error.clone())),
             None => {}

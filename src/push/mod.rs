@@ -2,38 +2,41 @@
 //!
 //! A destination that fails gets no tags; the others finish. Nothing here touches SOURCE but to read it.
 
+mod blobs;
 pub(crate) mod opening;
+pub mod pace;
 pub mod reader;
 mod repository;
 pub mod retry;
 pub mod sessions;
 mod survey;
 mod tags;
+pub mod turns;
 pub mod upload;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use thiserror::Error;
 
-use self::reader::Pool;
 use self::retry::Retry;
 use self::sessions::Sessions;
-use self::upload::{UploadError, Uploader};
+use self::turns::Turns;
+use self::upload::UploadError;
 use crate::aws::repository::NewRepository;
 use crate::aws::session::{AwsError, AwsSession};
 use crate::cause::chain;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Algorithm, Digest};
+use crate::oci::manifest::Manifest;
 use crate::plan::{self, Look, Plan, Survey, Target, Writes};
-use crate::registry::Registry;
 use crate::registry::failure::RegistryError;
+use crate::registry::{Registry, Stored};
 
-/// Manifests under way at once in one repository: ECR takes 10 a second (facts/ecr.md, Speed).
-const MANIFESTS: usize = 4;
+/// Manifests under way at once in one repository.
+const MANIFESTS: usize = 8;
 
 /// A target and how it is reached.
 #[derive(Debug, Clone)]
@@ -44,12 +47,27 @@ pub struct Destination {
     pub registry: Arc<Registry>,
     /// The account, if it is ECR.
     pub ecr: Option<Arc<AwsSession>>,
+    /// When manifests may be written, where that is counted; shared by the destinations on one host.
+    pub turns: Option<Turns>,
 }
 
 impl Destination {
     /// Whether it is ECR, whose word on what it has is enough.
     pub(crate) fn is_ecr(&self) -> bool {
         self.ecr.is_some()
+    }
+
+    /// Waits until one more manifest may be written.
+    async fn turn(&self) {
+        if let Some(turns) = &self.turns {
+            turns.next().await;
+        }
+    }
+
+    /// Writes a manifest under `reference` when it is its turn.
+    async fn put_manifest(&self, reference: &str, manifest: &Manifest) -> Result<Stored, RegistryError> {
+        self.turn().await;
+        self.registry.put_manifest(&self.target.repository.name, reference, manifest).await
     }
 }
 
@@ -129,11 +147,16 @@ pub enum PushError {
 
 /// The failures, those with the same cause in one line.
 fn lines(failures: &[UploadError]) -> String {
-    let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+    // An algorithm that isn't everybody's may be the reason.
+    let name = |digest: &Digest| match digest.algorithm() {
+        Algorithm::Sha256 => digest.short().to_owned(),
+        Algorithm::Sha512 => format!("sha512:{}", digest.short()),
+    };
+    let mut lines: Vec<(String, Vec<String>)> = Vec::new();
     for failure in failures {
         let (cause, blob) = match failure {
-            UploadError::Registry { digest, source } => (chain(source), digest.short()),
-            UploadError::Read(error) => (chain(&**error), ""),
+            UploadError::Registry { digest, source } => (chain(source), name(digest)),
+            UploadError::Read(error) => (chain(&**error), String::new()),
         };
         match lines.iter_mut().find(|(known, _)| *known == cause) {
             Some((_, blobs)) => blobs.push(blob),
@@ -144,7 +167,7 @@ fn lines(failures: &[UploadError]) -> String {
     for (_, blobs) in &mut lines {
         blobs.sort_unstable();
     }
-    let line = |(cause, blobs): &(String, Vec<&str>)| match blobs.join(", ").as_str() {
+    let line = |(cause, blobs): &(String, Vec<String>)| match blobs.join(", ").as_str() {
         "" => format!("\n  {cause}"),
         blobs => format!("\n  {blobs}: {cause}"),
     };
@@ -266,58 +289,6 @@ impl Run<'_> {
             Some(survey)
         });
         noted.collect()
-    }
-
-    async fn upload(&self, plan: &Plan, outcomes: &mut [Outcome]) {
-        let uploader = Uploader {
-            destinations: self.destinations,
-            root: &self.image.root().manifest.digest,
-            retry: &self.retry,
-            sessions: self.sessions,
-            reporter: self.reporter,
-            pool: Pool::default(),
-            attempts: AtomicU64::new(0),
-        };
-        let mut failures: Vec<Vec<UploadError>> = outcomes.iter().map(|_| Vec::new()).collect();
-        let needed = |targets: &[usize], failures: &[Vec<UploadError>]| -> Vec<usize> {
-            targets.iter().copied().filter(|target| failures[*target].is_empty()).collect()
-        };
-        let mut waiting = plan.uploads.iter();
-        let mut flying = stream::FuturesUnordered::new();
-        loop {
-            while flying.len() < self.options.jobs {
-                let Some(upload) = waiting.next() else { break };
-                let targets = needed(&upload.targets, &failures);
-                if let Some(blob) = self.image.blob(&upload.digest).filter(|_| !targets.is_empty()) {
-                    let uploader = &uploader;
-                    flying.push(async move { (blob, uploader.upload(blob, &targets).await) });
-                }
-            }
-            let Some((blob, results)) = flying.next().await else { break };
-            for (target, result) in results {
-                match result {
-                    Ok(()) => {
-                        outcomes[target].uploaded.number += 1;
-                        outcomes[target].uploaded.bytes += blob.size;
-                    }
-                    Err(error) => failures[target].push(error),
-                }
-            }
-            // Nobody is left to send to: what is in flight is stopped now and not at its end.
-            if plan.uploads.iter().all(|upload| needed(&upload.targets, &failures).is_empty()) {
-                drop(flying);
-                self.sessions.cancel_all().await;
-                break;
-            }
-        }
-        for (outcome, mut failures) in outcomes.iter_mut().zip(failures) {
-            let error = if failures.len() > 1 {
-                Some(PushError::Uploads { failures })
-            } else {
-                failures.pop().map(PushError::Upload)
-            };
-            outcome.error = outcome.error.take().or(error);
-        }
     }
 
     async fn put_children(&self, plan: &Plan, outcomes: &mut [Outcome]) {

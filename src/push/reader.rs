@@ -16,11 +16,15 @@ use crate::image::{Blob, Content};
 use crate::oci::digest::{Mismatch, Verifier};
 use crate::registry::body::Broken;
 
-/// The size of a piece in bytes: large enough for 1 GB/s over TLS, small enough for dozens in flight.
-pub const PIECE: usize = 256 * 1024;
+/// The size of a piece in bytes: large enough for 1 GB/s over TLS, small enough for dozens of streams.
+pub const PIECE: usize = 128 * 1024;
 
-/// Pieces that wait for a connection; one is on the wire and one is being read beside them.
-pub const WAITING: usize = 2;
+/// Pieces that wait for a connection.
+pub const WAITING: usize = 1;
+
+/// Pieces that one blob in flight holds at most: beside those that wait one is being read, one is held back until it is known
+/// whether it is the last, and one is on the wire.
+pub const STREAM_PIECES: usize = WAITING + 3;
 
 /// Why a blob can't be sent.
 #[derive(Debug, Error)]

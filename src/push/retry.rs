@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::blobs::Load;
 use crate::event::{Event, Reporter};
 use crate::registry::failure::RegistryError;
 
@@ -32,12 +33,19 @@ pub fn wait(failed: u32, retries: u32, asked: Option<Duration>, random: f64) -> 
 pub struct Retry {
     retries: u32,
     reporter: Arc<dyn Reporter>,
+    load: Arc<Load>,
 }
 
 impl Retry {
     /// At most `retries` further attempts; each wait is reported.
     pub fn new(retries: u32, reporter: Arc<dyn Reporter>) -> Self {
-        Self { retries, reporter }
+        Self { retries, reporter, load: Arc::default() }
+    }
+
+    /// What is noted of refusals, and of what moves.
+    #[must_use]
+    pub(super) fn load(&self) -> Arc<Load> {
+        self.load.clone()
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or has been tried often enough.
@@ -64,6 +72,9 @@ impl Retry {
 
     /// Waits before the next attempt at something that may be tried again, or says that it was tried often enough.
     pub async fn pause(&self, what: &str, error: &RegistryError, failed: u32) -> bool {
+        if error.asks_for_less() {
+            self.load.refused();
+        }
         let Some(wait) = wait(failed, self.retries, error.retry_after(), fastrand::f64()) else { return false };
         let (what, why) = (what.to_owned(), error.brief());
         self.reporter.report(&Event::Waiting { what, why, wait });

@@ -60,11 +60,8 @@ pub(super) async fn put_tag(
     retry: &Retry,
 ) -> Result<bool, PushError> {
     let repository = &destination.target.repository;
-    let put = retry
-        .run(&format!("{repository}:{tag}"), async || {
-            destination.registry.put_manifest(&repository.name, tag.as_str(), root).await
-        })
-        .await;
+    let put =
+        retry.run(&format!("{repository}:{tag}"), async || destination.put_manifest(tag.as_str(), root).await).await;
     match put {
         Ok(_) => Ok(true),
         Err(error) if error.meaning() == Some(Meaning::TagImmutable) => {
@@ -120,7 +117,7 @@ pub(super) async fn put_by_digest(
     let repository = &destination.target.repository;
     let stored = retry
         .run(&format!("{repository}: manifest {}", manifest.digest.short()), async || {
-            destination.registry.put_manifest(&repository.name, manifest.digest.as_str(), manifest).await
+            destination.put_manifest(manifest.digest.as_str(), manifest).await
         })
         .await?;
     if stored.subject { Ok(()) } else { link(destination, manifest, retry).await }
@@ -147,7 +144,11 @@ pub(super) async fn link(destination: &Destination, referrer: &Manifest, retry: 
     let tag = subject.digest.referrers_tag();
     let known = retry.run(&what, async || registry.get_manifest(repository, &tag).await).await?;
     let Some(index) = listing(known.as_ref(), referrer) else { return Ok(()) };
-    retry.run(&what, async || registry.put_index(repository, &tag, index.clone()).await).await?;
+    let put = async || {
+        destination.turn().await;
+        registry.put_index(repository, &tag, index.clone()).await
+    };
+    retry.run(&what, put).await?;
     Ok(())
 }
 

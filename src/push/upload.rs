@@ -153,8 +153,11 @@ impl Uploader<'_> {
         attempt: Attempt,
     ) -> (mpsc::Sender<Result<bytes::Bytes, crate::registry::body::Broken>>, UploadBody) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let reporter = self.reporter.clone();
-        let taken = move |bytes| reporter.report(&Event::Moved { attempt, bytes });
+        let (reporter, load) = (self.reporter.clone(), self.retry.load());
+        let taken = move |bytes| {
+            load.moved(bytes);
+            reporter.report(&Event::Moved { attempt, bytes });
+        };
         (sender, UploadBody::new(receiver, blob.size, Box::new(taken)))
     }
 

@@ -364,6 +364,17 @@ impl RegistryError {
         }
     }
 
+    /// Whether fewer requests at once may go better: the registry is busy, or connections break.
+    #[must_use]
+    pub fn asks_for_less(&self) -> bool {
+        match self {
+            Self::Answered(answer) => matches!(answer.meaning, Meaning::RateLimited | Meaning::Unavailable),
+            Self::Unreachable { network, .. } => matches!(network, Network::Closed | Network::Timeout),
+            Self::Stalled { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The failure without its URL, for a line that names the object already.
     #[must_use]
     pub fn brief(&self) -> String {

@@ -103,8 +103,8 @@ pub(crate) struct PushArgs {
           default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) follow_symlinks: bool,
 
-    /// Blobs in flight at once
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Most blobs in flight at once; how many there are is found out on the way
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: u16,
 
     /// Write the lines of `--output text` to this file, too, when the push succeeded
