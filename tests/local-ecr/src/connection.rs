@@ -9,6 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio_rustls::rustls::HandshakeKind;
 
 use crate::journal::Side;
 use crate::server::{Shared, answer};
@@ -28,10 +29,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, side: Side, connection: TcpStream
         None => Box::new(connection),
     };
     let Some(tls) = &shared.tls else {
+        shared.journal.connect(side, false);
         speak(shared, side, stream, false).await;
         return Ok(());
     };
     let stream = tls.acceptor.accept(stream).await?;
+    let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+    shared.journal.connect(side, resumed);
     let http2 = tls::is_http2(stream.get_ref().1.alpn_protocol());
     speak(shared, side, stream, http2).await;
     Ok(())

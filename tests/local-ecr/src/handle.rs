@@ -14,7 +14,7 @@ use crate::config::RegistryId;
 use crate::fault::Fault;
 use crate::identity::{self, IssuedCredentials};
 use crate::invariants::{Violation, ViolationKind, violations};
-use crate::journal::{Entry, Side};
+use crate::journal::{Connection, Entry, Side};
 use crate::server::Shared;
 use crate::sync::lock;
 use crate::view::RegistryView;
@@ -219,6 +219,12 @@ impl LocalEcr {
     #[must_use]
     pub fn identity_requests(&self) -> Vec<Entry> {
         self.journal().into_iter().filter(|entry| entry.side == Side::Identity).collect()
+    }
+
+    /// Every connection on all ports, in the order in which they were ready for requests.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Connection> {
+        self.shared.journal.connections()
     }
 
     /// Calls this with each entry, as soon as its answer is known.

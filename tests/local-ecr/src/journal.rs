@@ -71,6 +71,17 @@ impl fmt::Display for Answer {
     }
 }
 
+/// One connection, open for requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// When that was, since the server's start.
+    pub at: Duration,
+    /// The port.
+    pub side: Side,
+    /// Whether its TLS session is an earlier one, resumed.
+    pub resumed: bool,
+}
+
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -130,6 +141,7 @@ impl fmt::Display for Entry {
 pub(crate) struct Journal {
     started: Instant,
     lines: Mutex<Vec<Line>>,
+    connections: Mutex<Vec<Connection>>,
     /// Called with each entry when its answer is known.
     echo: Mutex<Option<Echo>>,
 }
@@ -157,7 +169,17 @@ impl Line {
 
 impl Journal {
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), lines: Mutex::default(), echo: Mutex::default() }
+        Self { started: Instant::now(), lines: Mutex::default(), connections: Mutex::default(), echo: Mutex::default() }
+    }
+
+    /// Notes a connection.
+    pub(crate) fn connect(&self, side: Side, resumed: bool) {
+        let at = self.started.elapsed();
+        lock(&self.connections).push(Connection { at, side, resumed });
+    }
+
+    pub(crate) fn connections(&self) -> Vec<Connection> {
+        lock(&self.connections).clone()
     }
 
     /// Notes a request; gives its sequence number and the counter of its body's bytes.

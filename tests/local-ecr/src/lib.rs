@@ -67,7 +67,7 @@ pub use fault::{Fault, FaultKind, Trigger};
 pub use handle::LocalEcr;
 pub use identity::{IssuedCredentials, Role, Source};
 pub use invariants::{Violation, ViolationKind};
-pub use journal::{Answer, Credential, Entry, Side, Signed};
+pub use journal::{Answer, Connection, Credential, Entry, Side, Signed};
 pub use link::Link;
 pub use repository::{Encryption, RepositorySettings};
 pub use scanning::{Finding, ScanEnd, Scanning};
