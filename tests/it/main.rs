@@ -15,6 +15,7 @@ mod golden;
 mod hosts;
 mod layouts;
 mod neighbours;
+mod pace;
 mod progress;
 mod public;
 mod push;
