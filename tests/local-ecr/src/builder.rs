@@ -1,6 +1,7 @@
 //! Setting a server up.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
@@ -54,11 +55,13 @@ pub struct Builder {
     repositories: Vec<String>,
     port: u16,
     api_port: u16,
+    /// Where the folder for blobs is made; the system's place for such folders if none.
+    storage: Option<PathBuf>,
 }
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Self { config: unknowns::answers(), repositories: Vec::new(), port: 0, api_port: 0 }
+        Self { config: unknowns::answers(), repositories: Vec::new(), port: 0, api_port: 0, storage: None }
     }
 
     pub(crate) fn set(mut self, change: impl FnOnce(&mut Config)) -> Self {
@@ -237,6 +240,12 @@ impl Builder {
         Self { api_port: port, ..self }
     }
 
+    /// Keeps blobs in a new folder below this one, in memory perhaps; below the system's folder for temporary files unless
+    /// set.
+    pub fn storage(self, folder: &Path) -> Self {
+        Self { storage: Some(folder.to_owned()), ..self }
+    }
+
     /// Starts with the registry on this port.
     ///
     /// # Errors
@@ -252,14 +261,15 @@ impl Builder {
     ///
     /// No folder, no port, no certificate or no threads.
     pub fn start(self) -> Result<LocalEcr, StartError> {
-        let Self { mut config, repositories, port, api_port } = self;
+        let Self { mut config, repositories, port, api_port, storage } = self;
         if config.public_alias.is_some() {
             config.home = RegistryId::public(config.home.account);
         }
         let home = config.home.clone();
         config.repositories.extend(repositories.into_iter().map(|name| (home.clone(), name)));
 
-        let folder = TempDir::with_prefix("local-ecr-").map_err(StartError::Folder)?;
+        let storage = storage.unwrap_or_else(std::env::temp_dir);
+        let folder = TempDir::with_prefix_in("local-ecr-", storage).map_err(StartError::Folder)?;
         let store = Store::new(folder.path()).map_err(StartError::Folder)?;
         let (api, api_address) = bind(api_port)?;
         let (registry, registry_address) = bind(port)?;
@@ -300,7 +310,8 @@ impl Builder {
     }
 }
 
-fn bind(port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
+/// Listens on the loopback address.
+pub(crate) fn bind(port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
     let listen = || {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         listener.set_nonblocking(true)?;

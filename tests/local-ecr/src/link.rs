@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until};
 
 use self::line::{Line, Window, bytes_within};
@@ -79,6 +79,12 @@ impl SharedLink {
         near
     }
 
+    /// Lays the line between a connection and its server, until either hangs up.
+    pub(crate) async fn bridge(&self, connection: TcpStream, server: TcpStream) {
+        let (up, down) = (self.way(self.up.as_ref()), self.way(self.down.as_ref()));
+        carry(connection, server, self.link.rtt, up, down).await;
+    }
+
     fn way(&self, shared: Option<&Arc<Mutex<Line>>>) -> Way {
         let own = self.link.connection_rate.map(Line::new);
         let slowest = self.link.connection_rate.into_iter().chain(self.link.total_rate).min();
@@ -108,7 +114,7 @@ impl Way {
 /// Carries both directions until the server hangs up, or the client is gone.
 async fn carry(
     connection: impl AsyncRead + AsyncWrite + Unpin,
-    far: DuplexStream,
+    far: impl AsyncRead + AsyncWrite + Unpin,
     handshake: Duration,
     mut up: Way,
     mut down: Way,
