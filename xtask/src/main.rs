@@ -1,6 +1,7 @@
 //! The chores of this workspace, as `cargo xtask …`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "chores talk to whoever started them")]
 
+mod bench;
 mod demo;
 mod docs;
 mod fixtures;
@@ -23,6 +24,17 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Push the same images with ecr-push and with other tools, and compare; installs nothing
+    Bench(bench::Args),
+    /// The floor of the benchmark, as a process
+    #[command(hide = true)]
+    BenchFloor(bench::FloorArgs),
+    /// Run a program that ends when standard input does
+    #[command(hide = true)]
+    BenchKeep(bench::KeepArgs),
+    /// Remove folders when standard input ends
+    #[command(hide = true)]
+    BenchClear(bench::ClearArgs),
     /// Push an image to an imitation of ECR on this machine, and show what happens
     Demo,
     /// Write the man pages into target/man
@@ -51,6 +63,10 @@ fn main() -> ExitCode {
         Chore::Fixtures { check: true } => fixtures::check(&root),
         Chore::Fixtures { check: false } => fixtures::write(&root),
         Chore::Test { no_install, arguments } => test::run(&root, &target, !no_install, &arguments),
+        Chore::Bench(args) => bench::run(&root, &target, &args),
+        Chore::BenchFloor(args) => bench::floor(&args),
+        Chore::BenchKeep(args) => bench::keep(&args),
+        Chore::BenchClear(args) => bench::clear(&args),
         Chore::Demo => demo::run(&root, &target),
         Chore::Docs => docs::run(&target),
     };
