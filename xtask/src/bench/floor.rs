@@ -1,6 +1,7 @@
 //! What line and registry take: the bytes of an image, streamed by a program that asks and checks nothing.
 //!
-//! Two requests a blob, no hashing, digests believed, plain HTTP. The largest blob first, on so many connections.
+//! Two requests a blob, no hashing, digests believed, plain HTTP. It is told which blobs the registry has.
+//! The largest blob first, on so many connections.
 
 use std::error::Error;
 use std::fs::File;
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     layout: PathBuf,
     /// How many blobs at a time
     lanes: usize,
+    /// The layout whose blobs the registry has
+    #[arg(long)]
+    except: Option<PathBuf>,
 }
 
 /// Pushes, and says whether that worked.
@@ -45,6 +49,10 @@ fn push(args: &Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     let password = std::env::var(PASSWORD)?;
     let image = Image::read(&args.layout).map_err(|error| error.to_string())?;
     let mut blobs = image.blobs;
+    if let Some(layout) = &args.except {
+        let there = Image::read(layout).map_err(|error| error.to_string())?.blobs;
+        blobs.retain(|blob| !there.contains(blob));
+    }
     blobs.sort_by_key(|(_, size)| *size);
     let lanes = args.lanes.min(blobs.len());
     let waiting = Mutex::new(blobs);

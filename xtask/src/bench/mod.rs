@@ -158,7 +158,7 @@ impl Bench<'_> {
     }
 
     fn place<'b>(&'b self, home: &'b Path) -> Place<'b> {
-        Place { ecr_push: &self.ecr_push, store: &self.scratch.folder, home }
+        Place { ecr_push: &self.ecr_push, store: &self.scratch.folder, mounts: &self.scratch.blobs, home }
     }
 
     fn case(&mut self, case: Case, layouts: &Layouts, tools: &[Tool]) -> Done<Vec<Row>> {
@@ -204,10 +204,11 @@ impl Bench<'_> {
         let registry = Registry::start(case.server, case.line.link(), tls, self.scratch)?;
         let timed = if case.scenario == Scenario::OneLayer { &layouts.changed } else { &layouts.image };
         if case.scenario != Scenario::Cold {
-            self.push(&registry, &layouts.image, tool, home.path())?;
+            self.push(&registry, &layouts.image, None, tool, home.path())?;
         }
+        let there = (case.scenario != Scenario::Cold).then_some(layouts.image.as_path());
         let before = registry.count()?;
-        let usage = self.push(&registry, timed, tool, home.path())?;
+        let usage = self.push(&registry, timed, there, tool, home.path())?;
         let asked = registry.count()?.since(before);
         registry.verify(&Image::read(timed)?, tool.rewrites())?;
         Ok(Run {
@@ -220,7 +221,14 @@ impl Bench<'_> {
         })
     }
 
-    fn push(&mut self, registry: &Registry, layout: &Path, tool: &Tool, home: &Path) -> Done<process::Usage> {
+    fn push(
+        &mut self,
+        registry: &Registry,
+        layout: &Path,
+        there: Option<&Path>,
+        tool: &Tool,
+        home: &Path,
+    ) -> Done<process::Usage> {
         let access = registry.access();
         access.log_in(home)?;
         let key = (tool.name.clone(), layout.to_owned());
@@ -233,7 +241,7 @@ impl Bench<'_> {
         if let Some(prepared) = prepared {
             tool.address(prepared, &access, place)?;
         }
-        let (usage, _) = measure(&tool.push(layout, prepared, &access, place)?, home)?;
+        let (usage, _) = measure(&tool.push(layout, there, prepared, &access, place)?, home)?;
         if prepared.is_some() {
             tool.forget(&access.image(), place)?;
         }

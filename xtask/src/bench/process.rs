@@ -182,7 +182,7 @@ impl Scratch {
         let new = |below: &Path| tempfile::Builder::new().prefix("ecr-push-bench-").tempdir_in(below);
         // Dropped if what follows fails.
         let folder = new(bench)?;
-        let blobs = new(memory).or_else(|_| new(bench))?;
+        let blobs = new(memory).or_else(|_| new(&std::env::temp_dir()))?;
         let clearer = Command::new(std::env::current_exe()?)
             .arg("bench-clear")
             .args([folder.path(), blobs.path()])

@@ -278,9 +278,9 @@ impl DockerRegistry {
         command.arg("serve").arg(path("config.yml")).env("OTEL_TRACES_EXPORTER", "none");
         let mut server = Server::start(&command, &path("stdout"), &path("stderr"))?;
         let listens = listening(&mut server, &path("stderr"))?;
-        let line = link.map(|how| LineProxy::start(how, listens)).transpose()?;
+        let proxy = link.map(|link| LineProxy::start(link, listens)).transpose()?;
         let authority = tls.then(|| path("ca.pem"));
-        Ok(Self { line, _server: server, listens, authority, folder })
+        Ok(Self { line: proxy, _server: server, listens, authority, folder })
     }
 
     /// Host and port for clients.

@@ -57,6 +57,8 @@ pub(crate) struct Place<'a> {
     pub(crate) ecr_push: &'a Path,
     /// What outlives a push: podman's store.
     pub(crate) store: &'a Path,
+    /// Where podman keeps what it has mounted; it wants a short path.
+    pub(crate) mounts: &'a Path,
     /// `HOME` and all that is temporary.
     pub(crate) home: &'a Path,
 }
@@ -186,10 +188,11 @@ impl Tool {
         Ok(())
     }
 
-    /// The push.
+    /// The push of a layout to a registry that has that other one.
     pub(crate) fn push(
         &self,
         layout: &Path,
+        there: Option<&Path>,
         prepared: Option<&str>,
         access: &Access,
         place: Place,
@@ -201,6 +204,7 @@ impl Tool {
             Kind::Floor(lanes) => {
                 let mut command = Command::new(env::current_exe()?);
                 command.args(["bench-floor", &access.address, REPOSITORY, TAG, &folder, &lanes.to_string()]);
+                command.args(there.into_iter().flat_map(|layout| [Path::new("--except"), layout]));
                 command.env(floor::PASSWORD, &access.password);
                 return Ok(command);
             }
@@ -262,9 +266,8 @@ fn alone(program: impl AsRef<std::ffi::OsStr>, place: Place) -> Command {
 
 fn podman(place: Place) -> Command {
     let mut command = alone("podman", place);
-    for (option, folder) in [("--root", "root"), ("--runroot", "runroot"), ("--tmpdir", "tmp")] {
-        command.arg(option).arg(place.store.join(folder));
-    }
+    command.arg("--root").arg(place.store.join("root"));
+    command.arg("--runroot").arg(place.mounts.join("run")).arg("--tmpdir").arg(place.mounts.join("tmp"));
     command
 }
 
@@ -311,10 +314,15 @@ mod tests {
             ecr: None,
         };
         let home = tempfile::tempdir().unwrap();
-        let place = Place { ecr_push: Path::new("/ours"), store: Path::new("/store"), home: home.path() };
+        let place = Place {
+            ecr_push: Path::new("/ours"),
+            store: Path::new("/store"),
+            mounts: Path::new("/m"),
+            home: home.path(),
+        };
         let check = |name: &str, tls, expected: &str| {
             let access = Access { tls, ..access.clone() };
-            let command = Tool::parse(name).unwrap().push(Path::new("/l"), Some("id"), &access, place).unwrap();
+            let command = Tool::parse(name).unwrap().push(Path::new("/l"), None, Some("id"), &access, place).unwrap();
             let words = [command.get_program()].into_iter().chain(command.get_args());
             let found: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
             assert_eq!(found.join(" "), expected.replace("IMAGE", &access.image()), "{name}");
@@ -334,7 +342,7 @@ mod tests {
         check(
             "podman",
             false,
-            "podman --root /store/root --runroot /store/runroot --tmpdir /store/tmp push -q --tls-verify=false id docker://IMAGE",
+            "podman --root /store/root --runroot /m/run --tmpdir /m/tmp push -q --tls-verify=false id docker://IMAGE",
         );
         check("docker", false, "docker push -q IMAGE");
     }
