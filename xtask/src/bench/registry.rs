@@ -169,7 +169,7 @@ impl Registry {
                 ecr.wait_for_quiet();
                 let journal = ecr.journal();
                 let sent = journal.iter().map(|entry| entry.bytes).sum();
-                Ok(Count { requests: journal.len(), sent: Some(sent), connections: Some(ecr.connections()) })
+                Ok(Count { requests: journal.len(), sent: Some(sent), connections: Some(ecr.connections().len()) })
             }
             Self::Docker(registry) => {
                 let connections = registry.line.as_ref().map(LineProxy::connections);
