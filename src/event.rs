@@ -47,7 +47,9 @@ pub enum Event {
         blobs: usize,
         /// Their bytes.
         bytes: u64,
-        /// Blobs that are there already.
+        /// Whether these are the most: some of them may prove to be there when their upload is opened.
+        at_most: bool,
+        /// Blobs that are there already, as far as is known.
         present: usize,
     },
     /// An attempt at uploading a blob begins.

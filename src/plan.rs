@@ -58,6 +58,10 @@ pub struct Survey {
     pub manifests: HashSet<Digest>,
     /// Blobs to upload.
     pub blobs: HashSet<Digest>,
+    /// Whether nobody has asked for these blobs yet: whoever opens an upload is told which of them are there.
+    pub blobs_unasked: bool,
+    /// Whether it is still to be asked which of the manifests below the root and the referrers are there.
+    pub children_unasked: bool,
     /// Whether the repository was made just now.
     pub created: bool,
 }
@@ -84,6 +88,16 @@ pub struct Writes {
     pub tags: Vec<usize>,
     /// Referrers, a subject before what refers to it.
     pub referrers: Vec<Digest>,
+}
+
+impl Writes {
+    /// Leaves out the manifests of the waves that aren't lacking after all.
+    pub fn leave_out_all_but(&mut self, lacking: &HashSet<Digest>) {
+        for wave in &mut self.waves {
+            wave.retain(|digest| lacking.contains(digest));
+        }
+        self.waves.retain(|wave| !wave.is_empty());
+    }
 }
 
 /// Steps in which every manifest follows all that it points to; tags come last, so that nobody ever resolves a
@@ -226,9 +240,9 @@ mod tests {
     fn all(image: &Image, looks: Vec<Look>) -> Survey {
         Survey {
             looks,
-            created: false,
             manifests: image.nodes().iter().map(|node| node.manifest.digest.clone()).collect(),
             blobs: image.blobs().map(|blob| blob.digest.clone()).collect(),
+            ..Survey::default()
         }
     }
 
@@ -280,6 +294,17 @@ mod tests {
         assert_eq!(plan.uploads, []);
         assert_eq!(plan.writes[0], Writes { tags: vec![1], ..Writes::default() });
         assert_eq!(Plan::new(&image, &[target("a.example/x:v1")], &[None]).writes, [Writes::default()]);
+    }
+
+    #[test]
+    fn what_proves_to_be_there_is_left_out() {
+        let image = image(&[vec![1, 2], vec![3, 4], vec![5, 6]], 2);
+        let mut plan = Plan::new(&image, &[target("a.example/x:v1")], &[Some(all(&image, vec![Look::Absent]))]);
+        let writes = &mut plan.writes[0];
+        assert_eq!(writes.waves.iter().map(Vec::len).collect::<Vec<_>>(), [3, 2]);
+        let kept = writes.waves[1][0].clone();
+        writes.leave_out_all_but(&HashSet::from([kept.clone(), image.root().manifest.digest.clone()]));
+        assert_eq!(*writes, Writes { waves: vec![vec![kept]], tags: vec![0], ..Writes::default() });
     }
 
     #[test]

@@ -68,6 +68,15 @@ impl EcrRegistry {
         }
     }
 
+    /// The alias that a repository's registry has on ECR Public, which is the first part of its name there.
+    #[must_use]
+    pub fn alias<'a>(&self, repository: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Private(_) => None,
+            Self::Public => repository.split_once('/').map(|(alias, _)| alias),
+        }
+    }
+
     /// The largest layer it takes, in bytes (facts/ecr.md, Uploading a blob).
     #[must_use]
     pub fn layer_limit(&self) -> u64 {

@@ -6,6 +6,7 @@ pub mod denial;
 pub mod failure;
 pub mod host;
 mod http;
+pub mod layers;
 pub mod policy;
 pub mod region;
 pub mod repository;

@@ -134,7 +134,10 @@ pub(super) fn words(event: &Event) -> Option<String> {
             render::number(*blobs, "blob"),
             render::size(*bytes)
         ),
-        Event::Planned { repository, blobs, bytes, present } => format!(
+        Event::Planned { repository, blobs, bytes, at_most: true, .. } => {
+            format!("{repository}: up to {} to upload ({})", render::number(*blobs, "blob"), render::size(*bytes))
+        }
+        Event::Planned { repository, blobs, bytes, at_most: false, present } => format!(
             "{repository}: {} to upload ({}), {present} there already",
             render::number(*blobs, "blob"),
             render::size(*bytes)

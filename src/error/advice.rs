@@ -203,6 +203,8 @@ fn denied(answer: &AwsAnswer, place: Option<Place>) -> String {
         "sts:AssumeRole" | "sts:AssumeRoleWithWebIdentity" => "the role",
         "ecr:CreateRepository"
         | "ecr-public:CreateRepository"
+        | "ecr:BatchCheckLayerAvailability"
+        | "ecr-public:BatchCheckLayerAvailability"
         | "ecr:DescribeImageScanFindings"
         | "ecr:StartImageScan" => "the repository",
         _ => "*",

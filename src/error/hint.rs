@@ -77,7 +77,7 @@ pub(super) fn push_hint(error: &PushError) -> Option<String> {
         PushError::Registry(error) => registry_hint(error),
         PushError::Upload(failure) => upload_hint(failure),
         PushError::Uploads { failures } => failures.iter().find_map(upload_hint),
-        PushError::Create { source, .. } => advice::aws(source),
+        PushError::Create { source, .. } | PushError::Layers { source, .. } => advice::aws(source),
         PushError::TooLarge { .. } => Some("nothing was sent; build the layer as several smaller ones".to_owned()),
         PushError::TagImmutable { .. } => Some(advice::IMMUTABLE.to_owned()),
         PushError::TagMoved { .. } => Some("SOURCE was kept; find out who else writes this tag".to_owned()),

@@ -260,7 +260,7 @@ fn push_status(error: &PushError) -> u8 {
             let corrupt = failures.iter().any(|failure| matches!(failure, UploadError::Read(_)));
             if corrupt { status::SOURCE } else { failures.first().map_or(status::BUG, upload_status) }
         }
-        PushError::Create { source, .. } => aws_status(source),
+        PushError::Create { source, .. } | PushError::Layers { source, .. } => aws_status(source),
         PushError::TooLarge { .. }
         | PushError::TagImmutable { .. }
         | PushError::TagMoved { .. }

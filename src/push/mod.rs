@@ -2,6 +2,7 @@
 //!
 //! A destination that fails gets no tags; the others finish. Nothing here touches SOURCE but to read it.
 
+mod availability;
 mod blobs;
 pub(crate) mod opening;
 pub mod pace;
@@ -14,9 +15,10 @@ mod tags;
 pub mod turns;
 pub mod upload;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{self, join_all};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use thiserror::Error;
 
@@ -112,6 +114,14 @@ pub enum PushError {
     /// The repository couldn't be made.
     #[error("the repository {repository} is missing and could not be created")]
     Create {
+        /// Its full name.
+        repository: String,
+        /// Why.
+        source: AwsError,
+    },
+    /// ECR's API doesn't say which blobs are there, and the registry wouldn't either.
+    #[error("it can't be asked which blobs {repository} has")]
+    Layers {
         /// Its full name.
         repository: String,
         /// Why.
@@ -239,7 +249,9 @@ pub async fn push(
     let surveys = run.survey(&mut outcomes).await;
     let targets: Vec<Target> = destinations.iter().map(|destination| destination.target.clone()).collect();
     let mut plan = Plan::new(image, &targets, &surveys);
-    run.upload(&plan, &mut outcomes).await;
+    let uploading = run.upload(&plan, &mut outcomes);
+    let ((), children) = future::join(uploading, run.ask_for_children(&surveys)).await;
+    leave_out(&mut plan, children, &mut outcomes);
     run.put_children(&plan, &mut outcomes).await;
     run.look_again(&mut plan, &surveys, &mut outcomes).await;
     run.put_roots(&plan, &mut outcomes).await;
@@ -255,6 +267,17 @@ fn untouched(destination: &Destination) -> Outcome {
         manifests: 0,
         referrers: Vec::new(),
         error: None,
+    }
+}
+
+/// Takes out of a plan what has proven to be there since it was made.
+fn leave_out(plan: &mut Plan, children: Vec<Option<Result<HashSet<Digest>, RegistryError>>>, outcomes: &mut [Outcome]) {
+    for ((writes, children), outcome) in plan.writes.iter_mut().zip(children).zip(outcomes) {
+        match children {
+            Some(Ok(lacking)) => writes.leave_out_all_but(&lacking),
+            Some(Err(error)) => outcome.error = outcome.error.take().or(Some(error.into())),
+            None => {}
+        }
     }
 }
 
@@ -284,11 +307,24 @@ impl Run<'_> {
                 repository: destination.target.repository.clone(),
                 blobs: survey.blobs.len(),
                 bytes: lacking.map(|blob| blob.size).sum(),
+                at_most: survey.blobs_unasked && !survey.blobs.is_empty(),
                 present: self.image.blobs().count() - survey.blobs.len(),
             });
             Some(survey)
         });
         noted.collect()
+    }
+
+    /// Which of the manifests that a survey left open have to be written; nothing where it left none open.
+    async fn ask_for_children(
+        &self,
+        surveys: &[Option<Survey>],
+    ) -> Vec<Option<Result<HashSet<Digest>, RegistryError>>> {
+        let asking = self.destinations.iter().zip(surveys).map(async |(destination, survey)| {
+            let survey = survey.as_ref().filter(|survey| survey.children_unasked)?;
+            Some(survey::children(self.image, destination, survey, &self.retry).await)
+        });
+        join_all(asking).await
     }
 
     async fn put_children(&self, plan: &Plan, outcomes: &mut [Outcome]) {

@@ -23,7 +23,7 @@ pub(super) enum Repository {
     Created,
 }
 
-/// Makes the repository if it is missing.
+/// Makes the repository if it is missing; `known` is whether it is there, where that is known.
 ///
 /// A HEAD's 404 doesn't tell a missing tag from a missing repository; a GET's does. That is one request of a push that has
 /// a whole image to send, and no right that it doesn't need anyway.
@@ -32,14 +32,21 @@ pub(super) async fn ensure(
     session: &AwsSession,
     new: &NewRepository,
     root: &Manifest,
+    known: Option<bool>,
     retry: &Retry,
 ) -> Result<Repository, PushError> {
     let whole = &destination.target.repository;
     let asking = async || destination.registry.get_manifest(&whole.name, root.digest.as_str()).await;
-    match retry.run(&whole.to_string(), asking).await {
-        Err(error) if error.meaning() == Some(Meaning::RepositoryMissing) => {}
-        Err(error) => return Err(error.into()),
-        Ok(_) => return Ok(Repository::There),
+    let there = match known {
+        Some(there) => there,
+        None => match retry.run(&whole.to_string(), asking).await {
+            Ok(_) => true,
+            Err(error) if error.meaning() == Some(Meaning::RepositoryMissing) => false,
+            Err(error) => return Err(error.into()),
+        },
+    };
+    if there {
+        return Ok(Repository::There);
     }
     match repository::create(session, &whole.name, new).await {
         Ok(true) => Ok(Repository::Created),

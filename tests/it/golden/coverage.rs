@@ -55,7 +55,7 @@ fn every_kind_of_failure_has_a_case() {
         RegistryError { Answered, Unreachable, Shut, Stalled, Persistent, Odd, Auth, Client }
         AuthError { Token, Config, Unreadable, Slow, Helper, Realm, RealmUnreachable, RealmForeign, RealmInsecure }
         ScanError { Aws, Off, Slow, Unsupported, Failed, Found }
-        PushError { Registry, Uploads, Upload, TagImmutable, Create, TooLarge, TagMoved, NotThere }
+        PushError { Registry, Uploads, Upload, TagImmutable, Create, Layers, TooLarge, TagMoved, NotThere }
     };
     let shown: BTreeSet<String> = super::cases().into_values().flat_map(|case| case.covers).collect();
     let excused = |name: &str| NO_CASE.iter().any(|(other, _)| *other == name);
