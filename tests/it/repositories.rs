@@ -2,15 +2,10 @@
 
 use local_ecr::{Builder, DenyReason, Encryption, LocalEcr, PolicyKind, TagMutability, ViolationKind};
 
-use crate::support::{Layout, Push, Ran, assert_arrived, builder, reference, requests, start};
+use crate::support::{Layout, Push, Ran, asked, assert_arrived, builder, reference, requests, start};
 
 fn may_create() -> Builder {
     LocalEcr::builder().allow("ecr:CreateRepository")
-}
-
-/// How often the API was asked for this.
-fn asked(ecr: &LocalEcr, action: &str) -> usize {
-    ecr.api_requests().iter().filter(|entry| entry.actions.contains(&action)).count()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use local_ecr::{Builder, Fault, FaultKind, Finding, LocalEcr, ScanEnd, Scanning}
 use serde_json::{Value, json};
 
 use crate::support::layout::digest;
-use crate::support::{Layout, Push, builder, reference, start};
+use crate::support::{Layout, Push, asked, builder, reference, start};
 
 /// As the builder of the tests, with what scans need and a push doesn't.
 fn scanned(scanning: Scanning) -> Builder {
@@ -21,11 +21,6 @@ fn low() -> Finding {
 
 fn push(layout: &Layout, ecr: &LocalEcr, args: &[&str]) -> Push {
     Push::of(layout.path()).at(ecr).to("app:v1").args(args)
-}
-
-/// How often the API was asked for this.
-fn asked(ecr: &LocalEcr, action: &str) -> usize {
-    ecr.api_requests().iter().filter(|entry| entry.actions.contains(&action)).count()
 }
 
 #[test]
@@ -83,7 +78,7 @@ fn a_status_that_is_ahead_of_its_findings_is_no_end() {
 
 #[test]
 fn the_bound_is_one_on_questions_without_an_answer_too() {
-    let ecr = start(scanned(Scanning::Basic).fault(Fault::api().nth(2).times(u64::MAX).does(FaultKind::Stall)));
+    let ecr = start(scanned(Scanning::Basic).fault(Fault::operation("Scan").times(u64::MAX).does(FaultKind::Stall)));
     let layout = Layout::fixture("good/one-manifest");
     let ran = push(&layout, &ecr, &["--wait-for-scan", "--scan-timeout=2"]).run().exits(6).says_one_error();
     ran.says(["still unknown to ECR after 2 s"]);
@@ -95,7 +90,7 @@ fn ecrs_own_count_counts_even_where_nothing_is_listed() {
         {"imageScanCompletedAt": 1763942400, "findingSeverityCounts": {"CRITICAL": 2}, "findings": []}}"#;
     let headers = vec![("Content-Type".to_owned(), "application/x-amz-json-1.1".to_owned())];
     let answer = FaultKind::Status { status: 200, headers, body: body.to_owned() };
-    let ecr = start(scanned(Scanning::Basic).fault(Fault::api().nth(2).times(u64::MAX).does(answer)));
+    let ecr = start(scanned(Scanning::Basic).fault(Fault::operation("Scan").times(u64::MAX).does(answer)));
     let layout = Layout::fixture("good/one-manifest");
     let ran = push(&layout, &ecr, &["--wait-for-scan=critical", "--cleanup"]).run().exits(9).says_one_error();
     ran.says(["2 critical, 0 high", "the scan found 2 of severity critical or above, without listing them"]);
@@ -105,7 +100,7 @@ fn ecrs_own_count_counts_even_where_nothing_is_listed() {
 #[test]
 fn throttling_is_waited_out() {
     let busy = FaultKind::api_error(400, "ThrottlingException", "Rate exceeded");
-    let ecr = start(scanned(Scanning::Basic).fault(Fault::api().nth(2).times(3).does(busy)));
+    let ecr = start(scanned(Scanning::Basic).fault(Fault::operation("Scan").times(3).does(busy)));
     let layout = Layout::fixture("good/one-manifest");
     push(&layout, &ecr, &["--wait-for-scan", "--retries=0"]).run().exits(0).says(["COMPLETE"]);
 }

@@ -24,12 +24,13 @@ fn through(push: Push, ecr: &LocalEcr, hosts: &[&str]) -> Push {
     push.args(endpoints).env("HTTP_PROXY", ecr.registry_url()).env("NO_PROXY", "127.0.0.1")
 }
 
-/// Who signed for which region, in the order of the regions.
+/// Who signed for which region, each once, in the order of the regions.
 fn by_region(ecr: &LocalEcr) -> Vec<(String, Option<Source>)> {
     let requests = ecr.api_requests();
     let regions = requests.iter().map(|entry| entry.signed.as_ref().unwrap().region.clone());
     let mut found: Vec<_> = regions.zip(signers(ecr, &requests)).collect();
     found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.dedup();
     found
 }
 

@@ -2,13 +2,13 @@
 
 use local_ecr::{Credential, ExpiredToken, Fault, FaultKind, LocalEcr};
 
-use crate::support::{Layout, Push, assert_arrived, builder, ecr, reference, start};
+use crate::support::{Layout, Push, asked, assert_arrived, builder, ecr, reference, start};
 
 #[test]
 fn the_token_is_fetched_once_and_goes_with_every_request() {
     let (layout, ecr) = (Layout::fixture("good/nested-index"), ecr());
     Push::of(layout.path()).at(&ecr).to("app:v1").run().exits(0);
-    assert_eq!(ecr.api_requests().len(), 1);
+    assert_eq!(asked(&ecr, "ecr:GetAuthorizationToken"), 1);
     assert!(ecr.registry_requests().iter().all(|entry| entry.credential == Credential::Valid));
     assert_eq!(ecr.issued_passwords().len(), 1);
 }
@@ -24,7 +24,8 @@ fn a_token_that_expires_in_the_middle_is_renewed() {
             let push = Push::of(layout.path()).at(&ecr).to("app:v1").args(["--jobs", "1"]);
             push.run().exits(0).prints(&[&reference(&ecr, "app", &layout.root())]);
             assert_arrived(&ecr, "app", &layout, &layout.root());
-            let (requests, tokens) = (ecr.registry_requests().len() as u64, ecr.api_requests().len() as u64);
+            let (requests, tokens) =
+                (ecr.registry_requests().len() as u64, asked(&ecr, "ecr:GetAuthorizationToken") as u64);
             assert!(tokens > 1 && tokens <= requests.div_ceil(lifetime) + 1, "{tokens} tokens for {requests} requests");
         }
     }
@@ -44,7 +45,7 @@ fn a_token_that_expires_while_many_blobs_are_in_flight_is_renewed() {
 fn a_token_that_claims_to_have_expired_long_ago_is_used() {
     let (layout, ecr) = (Layout::fixture("good/one-manifest"), start(builder().token_expires_at_in_past(true)));
     Push::of(layout.path()).at(&ecr).to("app:v1").run().exits(0);
-    assert_eq!(ecr.api_requests().len(), 1);
+    assert_eq!(asked(&ecr, "ecr:GetAuthorizationToken"), 1);
 }
 
 #[test]

@@ -98,6 +98,9 @@ pub(super) struct Failing {
     /// A part of path and query, of other requests than the API's; STS is at `/`.
     #[serde(default)]
     path: String,
+    /// A part of the name of the API's operation.
+    #[serde(default)]
+    operation: String,
     /// From which matching request on, counted from one.
     nth: Option<u64>,
     /// At how many of them.
@@ -134,7 +137,7 @@ impl Failing {
         let trigger = match self.side {
             Side::Api => {
                 assert!(self.method.is_none() && self.path.is_empty(), "the API has one method and one path");
-                Fault::api()
+                Fault::operation(&self.operation)
             }
             Side::Identity => {
                 assert!(self.method.is_none(), "the path says enough");

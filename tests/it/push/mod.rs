@@ -72,14 +72,13 @@ fn one_new_layer_sends_that_layer_the_config_and_the_manifest() {
     Push::of(layout.choosing(":new")).at(&ecr).to("app:v1").run().exits(0);
 
     let requests = since(&ecr, seen);
-    let (with_body, reading): (Vec<_>, Vec<_>) = requests.into_iter().partition(|entry| entry.method != "HEAD");
+    let with_body: Vec<_> = requests.into_iter().filter(|entry| entry.method != "HEAD").collect();
     let count = |method: &str| with_body.iter().filter(|entry| entry.method == method).count();
     assert_eq!((count("POST"), count("PUT"), with_body.len()), (2, 3, 5), "{:?}", brief(&with_body));
     let sent: Vec<_> = with_body.iter().filter_map(|entry| entry.digest.as_deref()).collect();
     assert!(sent.contains(&digest(&new)), "{sent:?}");
     assert!(!sent.contains(&digest(&base)), "{sent:?}");
     assert_eq!(with_body.iter().filter(|entry| entry.tag.as_deref() == Some("v1")).count(), 1);
-    assert!(reading.iter().any(|entry| entry.digest.as_deref() == Some(digest(&base))), "the base was looked up");
     assert_arrived(&ecr, "app", &layout, &layout.named("new"));
 }
 
@@ -90,6 +89,7 @@ fn a_second_tag_of_an_image_that_is_there_sends_no_blob() {
     let seen = ecr.registry_requests().len();
     Push::of(layout.path()).at(&ecr).to("app:v2").run().exits(0);
     let root = layout.root();
+    // That all blobs are there is told by the API, and that all children are by the root.
     assert_eq!(brief(&since(&ecr, seen)), ["HEAD v2", &format!("HEAD {root}"), "PUT v2", "HEAD v2"]);
     assert_eq!(ecr.tags("app"), ["v1", "v2"]);
 }

@@ -72,6 +72,11 @@ pub(crate) fn assert_arrived(ecr: &LocalEcr, repository: &str, layout: &Layout, 
     }
 }
 
+/// How often the API was asked for this, such as `ecr:GetAuthorizationToken`.
+pub(crate) fn asked(ecr: &LocalEcr, action: &str) -> usize {
+    ecr.api_requests().iter().filter(|entry| entry.actions.contains(&action)).count()
+}
+
 /// The registry requests with this method whose path has this text, in the order of arrival.
 pub(crate) fn requests(ecr: &LocalEcr, method: &str, path: &str) -> Vec<Entry> {
     let wanted = |entry: &Entry| entry.method == method && entry.path.contains(path);

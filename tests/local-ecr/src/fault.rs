@@ -130,12 +130,17 @@ impl Fault {
         Trigger { side: Side::Api, method: None, path: String::new(), nth: 1, times: 1 }
     }
 
+    /// At the first API request for an operation whose name contains this text, such as `BatchCheckLayerAvailability`.
+    pub fn operation(name: impl Into<String>) -> Trigger {
+        Trigger { path: name.into(), ..Self::api() }
+    }
+
     /// At the first request for credentials whose path and query contain this text; STS is at `/`.
     pub fn identity(path: impl Into<String>) -> Trigger {
         Trigger { side: Side::Identity, method: None, path: path.into(), nth: 1, times: 1 }
     }
 
-    /// Counts the request if it matches; gives what goes wrong with it.
+    /// Counts the request if it matches; gives what goes wrong with it. The API has one path: there it is the operation.
     pub(crate) fn strike(&mut self, side: Side, method: &str, path: &str) -> Option<FaultKind> {
         let Trigger { nth, times, .. } = self.trigger;
         if !self.trigger.matches(side, method, path) {

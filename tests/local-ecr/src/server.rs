@@ -282,7 +282,9 @@ pub(crate) async fn answer(
 async fn act(shared: Arc<Shared>, call: Call, sequence: usize, mut inbound: Inbound, _busy: Counted) -> End {
     let fault = {
         let mut state = lock(&shared.state);
-        let (method, path) = (call.method.as_str(), call.target.as_str());
+        let (method, target) = (call.method.as_str(), call.target.as_str());
+        let operation = call.header("x-amz-target").unwrap_or_default();
+        let path = if call.side == Side::Api { operation } else { target };
         // Every fault counts every request, so that two faults don't shift each other.
         let struck: Vec<_> =
             state.faults.iter_mut().filter_map(|fault| fault.strike(call.side, method, path)).collect();

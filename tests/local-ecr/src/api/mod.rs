@@ -70,6 +70,7 @@ fn operation(service: Service, name: &str) -> Option<Operation> {
         }
         (Service::Private, "GetAccountSetting") => (Action::GetAccountSetting, account::setting),
         (Service::Public, "GetAuthorizationToken") => (Action::GetAuthorizationToken, public::token),
+        (Service::Public, "BatchCheckLayerAvailability") => (Action::BatchCheckLayerAvailability, layers::check_public),
         (Service::Public, "CreateRepository") => (Action::CreateRepository, public::create),
         (Service::Public, "DescribeRepositories") => (Action::DescribeRepositories, public::describe),
         _ => return None,

@@ -60,7 +60,7 @@ pub(super) fn describe(request: &Request) -> Outcome {
 }
 
 /// As the registry calls it.
-fn full_name(request: &Request, name: &str) -> String {
+pub(super) fn full_name(request: &Request, name: &str) -> String {
     let alias = request.shared.config.public_alias.as_deref().unwrap_or("local");
     format!("{alias}/{name}")
 }

@@ -58,3 +58,11 @@ fn the_api_may_fail_for_a_while() {
     let statuses = [0; 3].map(|_| signed(&ecr, ecr.access_key_id(), "ap-northeast-2").status);
     assert_eq!(statuses, [500, 500, 200]);
 }
+
+#[test]
+fn a_fault_may_be_one_of_an_operation() {
+    let kind = FaultKind::api_error(500, "ServerException", "try later");
+    let ecr = LocalEcr::builder().fault(Fault::operation("BatchGetImage").does(kind)).start().expect("starts");
+    assert_eq!(signed(&ecr, ecr.access_key_id(), "ap-northeast-2").status, 200);
+    assert_eq!([0; 2].map(|_| call(&ecr, "BatchGetImage", "").status), [500, 400]);
+}

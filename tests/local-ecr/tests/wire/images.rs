@@ -148,6 +148,10 @@ fn layers_are_told_a_hundred_at_once() {
     assert_eq!(layers[0]["layerSize"], 5);
     let codes: Vec<_> = told["failures"].as_array().expect("a list").iter().map(|f| &f["failureCode"]).collect();
     assert_eq!(codes, ["InvalidLayerDigest", "MissingLayerDigest"]);
+    let missing = json!({ "repositoryName": "xx", "layerDigests": [absent] });
+    api.refused("BatchCheckLayerAvailability", &missing, "RepositoryNotFoundException", "xx");
+    let hundred = json!({ "repositoryName": "app", "layerDigests": vec![&absent; 100] });
+    assert_eq!(api.ask("BatchCheckLayerAvailability", &hundred)["layers"].as_array().map(Vec::len), Some(100));
     for digests in [vec![], vec![there; 101]] {
         let wrong = json!({ "repositoryName": "app", "layerDigests": digests });
         api.refused("BatchCheckLayerAvailability", &wrong, "InvalidParameterException", "'layerDigests'");

@@ -143,3 +143,24 @@ fn a_layer_has_its_limit() {
         ecr.allow_open_sessions();
     }
 }
+
+#[test]
+fn its_layers_are_told_of_the_registry_that_is_named() {
+    let ecr = builder().start().expect("starts");
+    let there = ecr.seed_blob("alias/app", b"there");
+    let (absent, api) = (sha256(b"absent"), Api::public(&ecr));
+    for registry in [json!("alias"), json!("123456789012"), json!(null)] {
+        let asked = json!({ "registryId": registry, "repositoryName": "app", "layerDigests": [there, absent, "x"] });
+        let told = api.ask("BatchCheckLayerAvailability", &asked);
+        let layers = told["layers"].as_array().expect("a list");
+        let found: Vec<_> = layers.iter().map(|layer| &layer["layerAvailability"]).collect();
+        assert_eq!(found, ["AVAILABLE", "UNAVAILABLE"], "{registry}");
+        assert_eq!(told["failures"][0]["failureCode"], "InvalidLayerDigest");
+    }
+    let of = |registry: &str, name: &str| json!({ "registryId": registry, "repositoryName": name, "layerDigests": [absent] });
+    api.refused("BatchCheckLayerAvailability", &of("other", "app"), "RegistryNotFoundException", "'other'");
+    api.refused("BatchCheckLayerAvailability", &of("alias", "xx"), "RepositoryNotFoundException", "xx");
+    let ecr = builder().deny("ecr-public:BatchCheckLayerAvailability").start().expect("starts");
+    let words = "ecr-public:BatchCheckLayerAvailability on resource: arn:aws:ecr-public::123456789012:repository/app";
+    Api::public(&ecr).refused("BatchCheckLayerAvailability", &of("alias", "app"), "AccessDeniedException", words);
+}
