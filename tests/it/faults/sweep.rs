@@ -153,6 +153,49 @@ fn two_faults_in_a_row_are_recovered_from() {
     sweep(&layout, &by_turns(&layout, &kinds, 2), recovers);
 }
 
+/// This kind of fault at each API request of a clean push: for the token, and for the layers.
+fn at_each_of_the_api(kind: &FaultKind) -> [Fault; 2] {
+    ["GetAuthorizationToken", "BatchCheckLayerAvailability"].map(|name| Fault::operation(name).does(kind.clone()))
+}
+
+#[test]
+fn an_api_that_fails_anywhere_is_recovered_from() {
+    let layout = image();
+    let kinds = [
+        FaultKind::api_error(500, "ServerException", "try later"),
+        FaultKind::api_error(400, "ThrottlingException", "Rate exceeded"),
+        FaultKind::Cut,
+        FaultKind::CutReply,
+        FaultKind::TruncatedReply,
+    ];
+    sweep(&layout, &kinds.iter().flat_map(at_each_of_the_api).collect::<Vec<_>>(), recovers);
+}
+
+#[test]
+fn an_api_that_never_tells_of_layers_is_done_without() {
+    let layout = image();
+    let kinds = [
+        FaultKind::api_error(500, "ServerException", "try later"),
+        FaultKind::api_error(400, "UnknownOperationException", ""),
+        FaultKind::status(404),
+        FaultKind::Cut,
+    ];
+    let always = |kind: &FaultKind| Fault::operation("BatchCheckLayerAvailability").times(u64::MAX).does(kind.clone());
+    sweep(&layout, &kinds.each_ref().map(always), recovers);
+}
+
+#[test]
+fn a_denial_of_the_api_ends_the_push() {
+    let layout = image();
+    let denial = FaultKind::api_error(400, "AccessDeniedException", "Access denied");
+    sweep(&layout, &at_each_of_the_api(&denial), |layout, fault| {
+        let ecr = start(builder().fault(fault.clone()));
+        push(layout, &ecr).run().exits(4).prints(&[]).says_one_error();
+        assert_eq!(requests(&ecr, "POST", "/blobs/uploads/"), []);
+        assert!(ecr.tags("app").is_empty());
+    });
+}
+
 /// One of these kinds at each request of a clean push, and at the requests right behind it, `times` in all.
 fn by_turns(layout: &Layout, kinds: &[FaultKind], times: u64) -> Vec<Fault> {
     let kinds = kinds.iter().cycle();

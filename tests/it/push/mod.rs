@@ -1,6 +1,7 @@
 //! What a push sends, in which order, and what it makes of the registry's answers.
 
 mod order;
+mod questions;
 mod result;
 mod several;
 mod tags;
