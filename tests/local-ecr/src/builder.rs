@@ -191,6 +191,12 @@ impl Builder {
         self.set(|config| config.blob_mounting = on)
     }
 
+    /// Whether a mount from a repository without `ecr:GetDownloadUrlForLayer` is refused (403). If not, it is left out, and the
+    /// POST opens a session as if it had asked for none.
+    pub fn mount_denied(self, denied: bool) -> Self {
+        self.set(|config| config.mount_denied = denied)
+    }
+
     /// Whether a DELETE ends an upload session (204). If not, it is refused (405), and the session is the
     /// client's business no more.
     pub fn upload_cancel(self, works: bool) -> Self {

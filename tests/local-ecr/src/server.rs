@@ -192,7 +192,8 @@ impl Call {
             signed: self.authorization().and_then(Signer::read).map(|signer| signer.noted()),
             parameters: BTreeMap::new(),
             repository: owned(route.and_then(Route::repository)),
-            digest: owned(route.and_then(Route::digest)).or_else(|| self.query.get("digest").cloned()),
+            digest: owned(route.and_then(Route::digest))
+                .or_else(|| self.query.get("digest").or(self.query.get("mount")).cloned()),
             tag: owned(route.and_then(Route::tag)),
             content_range: owned(self.header(CONTENT_RANGE.as_str())),
             range: owned(self.header("range")),

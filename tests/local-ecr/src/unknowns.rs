@@ -39,11 +39,13 @@ pub enum Unknown {
     ArchivedImage,
     /// [`Builder::referrers_own_right`].
     ReferrersRight,
+    /// [`Builder::mount_denied`].
+    MountDenied,
 }
 
 impl Unknown {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::SameDigest,
         Self::ImmutabilityWords,
         Self::MissingRepository,
@@ -58,6 +60,7 @@ impl Unknown {
         Self::TooManyTags,
         Self::ArchivedImage,
         Self::ReferrersRight,
+        Self::MountDenied,
     ];
 
     /// Gives the answer that isn't [`Config::default`]'s.
@@ -77,6 +80,7 @@ impl Unknown {
             Self::TooManyTags => config.too_many_tags = TooManyTags::TagInvalid,
             Self::ArchivedImage => config.archived_image = ArchivedImage::Inaccessible,
             Self::ReferrersRight => config.referrers_own_right = true,
+            Self::MountDenied => config.mount_denied = true,
         }
     }
 }

@@ -80,7 +80,8 @@ impl Exchange<'_> {
     }
 
     /// A mount by ECR's rule (facts/ecr.md, Mounts): the account's setting is on, both repositories are of this
-    /// registry and encrypted alike, and a manifest in the source names the blob. Else none, silently, and the POST opens a session.
+    /// registry and encrypted alike, and a manifest in the source names the blob. Else none, silently, and the POST opens a session;
+    /// whether it does so without the right, too, is unknown.
     fn mount(&self, repository: &str) -> Result<Option<Reply>, Refusal> {
         let query = &self.call.query;
         let (Some(digest), Some(source)) = (query.get("mount"), query.get("from")) else {
@@ -88,9 +89,11 @@ impl Exchange<'_> {
         };
         let digest = parse_digest(digest)?;
         let config = &self.shared.config;
-        let may = self.may(Action::GetDownloadUrlForLayer, source, Asked::Tried).is_ok();
-        if !config.blob_mounting || self.call.registry.public || !may {
-            return Ok(None);
+        match self.may(Action::GetDownloadUrlForLayer, source, Asked::Tried) {
+            Err(refusal) if config.mount_denied => return Err(denied(refusal)),
+            Err(_) => return Ok(None),
+            Ok(()) if !config.blob_mounting || self.call.registry.public => return Ok(None),
+            Ok(()) => {}
         }
         let mut state = lock(&self.shared.state);
         let named = state.repository(&self.call.registry, source).and_then(|source| {

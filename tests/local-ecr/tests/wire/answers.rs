@@ -60,14 +60,16 @@ fn a_mount_needs_the_right_and_the_same_encryption() {
         )
     };
     let key = || Encryption::Kms { key: "arn:aws:kms:ap-northeast-2:123456789012:key/1".into() };
-    for (right, source, target, status) in [
-        (true, Encryption::Aes256, Encryption::Aes256, 201),
-        (true, key(), key(), 201),
-        (true, key(), Encryption::Aes256, 202),
-        // Refused, silently, and no violation.
-        (false, Encryption::Aes256, Encryption::Aes256, 202),
+    for (right, denied, source, target, status) in [
+        (true, false, Encryption::Aes256, Encryption::Aes256, 201),
+        (true, true, key(), key(), 201),
+        (true, true, key(), Encryption::Aes256, 202),
+        // Refused, silently or not, and no violation.
+        (false, false, Encryption::Aes256, Encryption::Aes256, 202),
+        (false, true, Encryption::Aes256, Encryption::Aes256, 403),
     ] {
         let mut builder = LocalEcr::builder().repository("base").repository("app").blob_mounting(true);
+        builder = builder.mount_denied(denied);
         builder = builder.encryption("base", source).encryption("app", target);
         if right {
             builder = builder.allow_pull();
