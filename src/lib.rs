@@ -15,6 +15,7 @@ pub mod event;
 pub mod image;
 pub mod job;
 mod names;
+pub mod known;
 pub mod oci;
 pub mod plan;
 pub mod push;
