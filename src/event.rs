@@ -52,6 +52,19 @@ pub enum Event {
         /// Blobs that are there already, as far as is known.
         present: usize,
     },
+    /// A blob needn't be uploaded after all: its bytes are not to be sent any more.
+    Spared {
+        /// The repository.
+        repository: Repository,
+        /// The blob.
+        digest: Digest,
+        /// What it is in the image.
+        role: Role,
+        /// Its size in bytes.
+        size: u64,
+        /// The repository that it was mounted from; none if it was there already.
+        from: Option<String>,
+    },
     /// An attempt at uploading a blob begins.
     Started {
         /// The attempt.

@@ -1,10 +1,11 @@
 //! The main job from end to end: source → image → plan → push → report, and then clean-up.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::AuthError;
@@ -15,6 +16,7 @@ use crate::cleanup::{self, CleanupError};
 use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
+use crate::known::{self, Known, Lessons};
 use crate::oci::digest::Digest;
 use crate::oci::reference::{Host, Reference, Repository, Tag};
 use crate::plan::{Target, targets};
@@ -45,7 +47,14 @@ pub struct Options {
     pub create: Option<NewRepository>,
     /// How long ECR's scan is waited for; none if it isn't.
     pub scan: Option<ScanWait>,
+    /// Repositories of each destination's registry that blobs are to be mounted from.
+    pub mount_from: Vec<String>,
+    /// The folder of the record of where blobs are; none if there is to be none.
+    pub cache: Option<PathBuf>,
 }
+
+/// How long the record of where blobs are is waited for: a push that does without only sends more.
+const RECORD: Duration = Duration::from_millis(500);
 
 /// How many times `--timeout` another process that uses SOURCE is waited for: it may be in the middle of a push.
 const PATIENCE: u32 = 10;
@@ -84,6 +93,7 @@ pub struct Pushed {
 /// When nothing was written anywhere; what failed for single destinations is in the report.
 pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &CancellationToken) -> Result<Pushed, Error> {
     let targets = targets(&job.destinations, &job.tags);
+    let record = job.options.cache.clone().map(|folder| aside(move || Known::read(&folder)));
     let reached = tokio::select! {
         reached = both(job, &targets, reporter, cancel) => reached,
         () = cancel.cancelled() => Err(Error::Interrupted { open: 0 }),
@@ -103,7 +113,11 @@ pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &Cancellation
     check_digests(&job.destinations, &root.digest)?;
 
     let sessions = Sessions::default();
-    let pushing = push_all(job, &read.image, &targets, reached, &sessions, reporter);
+    let known = match record {
+        Some(record) => within(RECORD, record).await.unwrap_or_default(),
+        None => Known::default(),
+    };
+    let pushing = push_all(job, &read.image, &targets, reached, known, &sessions, reporter);
     let destinations = tokio::select! {
         destinations = pushing => destinations?,
         () = cancel.cancelled() => {
@@ -257,6 +271,7 @@ async fn push_all(
     image: &Image,
     targets: &[Target],
     reached: (Registries, Tokens),
+    known: Known,
     sessions: &Sessions,
     reporter: &Arc<dyn Reporter>,
 ) -> Result<Vec<DestinationReport>, Error> {
@@ -276,10 +291,15 @@ async fn push_all(
             None => {}
         }
     }
-    let Options { jobs, cleanup, .. } = job.options;
+    let Options { jobs, cleanup, create, mount_from, cache, .. } = job.options.clone();
     let retries = job.options.access.retries;
-    let options = PushOptions { jobs, retries, thorough: cleanup, create: job.options.create.clone() };
-    let mut outcomes = push::push(image, &destinations, options, sessions, reporter).await.into_iter();
+    let options = PushOptions { jobs, retries, thorough: cleanup, create, mount_from, known };
+    let push::Pushed { outcomes, stale } = push::push(image, &destinations, options, sessions, reporter).await;
+    if let Some(folder) = cache.filter(|_| outcomes.iter().any(|outcome| outcome.error.is_none())) {
+        let lessons = lessons(image, &outcomes, stale);
+        within(RECORD, aside(move || known::learn(&folder, &lessons))).await;
+    }
+    let mut outcomes = outcomes.into_iter();
     let reports = targets.iter().filter_map(|target| match unreachable.get(&target.repository) {
         Some(error) => Some(unreached(target, error)),
         None => outcomes.next().map(|outcome| report(image, outcome)),
@@ -287,11 +307,33 @@ async fn push_all(
     Ok(reports.collect())
 }
 
+/// What is known now of where blobs are: a destination that was read back has all of them.
+fn lessons(image: &Image, outcomes: &[Outcome], stale: Vec<(Repository, Digest)>) -> Lessons {
+    let blobs: Vec<Digest> = image.blobs().map(|blob| blob.digest.clone()).collect();
+    let verified = outcomes.iter().filter(|outcome| outcome.error.is_none());
+    Lessons { there: verified.map(|outcome| (outcome.target.repository.clone(), blobs.clone())).collect(), stale }
+}
+
+/// Does something on a thread of its own, which may be left alone with a file system that doesn't answer.
+fn aside<T: Send + 'static>(what: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (done, told) = oneshot::channel();
+    std::thread::spawn(move || drop(done.send(what())));
+    told
+}
+
+/// What comes within `bound`, if anything does.
+async fn within<T>(bound: Duration, told: oneshot::Receiver<T>) -> Option<T> {
+    tokio::time::timeout(bound, told).await.ok()?.ok()
+}
+
 fn report(image: &Image, outcome: Outcome) -> DestinationReport {
     let total = Count { number: image.blobs().count(), bytes: image.blobs().map(|blob| blob.size).sum() };
-    let Outcome { target, created, tags, uploaded, manifests, referrers, error } = outcome;
+    let Outcome { target, created, tags, uploaded, mounted, manifests, referrers, error } = outcome;
     let present = match error {
-        None => Count { number: total.number - uploaded.number, bytes: total.bytes - uploaded.bytes },
+        None => Count {
+            number: total.number - uploaded.number - mounted.number,
+            bytes: total.bytes - uploaded.bytes - mounted.bytes,
+        },
         // What a push that failed has not sent is not there.
         Some(_) => Count::default(),
     };
@@ -301,6 +343,7 @@ fn report(image: &Image, outcome: Outcome) -> DestinationReport {
         created,
         tags: target.tags.into_iter().zip(tags).collect(),
         uploaded,
+        mounted,
         present,
         manifests,
         referrers: image.referrers().iter().map(written).collect(),
@@ -317,6 +360,7 @@ fn unreached(target: &Target, error: &Arc<AuthError>) -> DestinationReport {
         created: false,
         tags: target.tags.iter().map(not_written).collect(),
         uploaded: Count::default(),
+        mounted: Count::default(),
         present: Count::default(),
         manifests: 0,
         referrers: Vec::new(),

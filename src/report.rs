@@ -19,6 +19,8 @@ pub struct DestinationReport {
     pub tags: Vec<(Tag, TagOutcome)>,
     /// Blobs that were uploaded.
     pub uploaded: Count,
+    /// Blobs that were mounted from other repositories.
+    pub mounted: Count,
     /// Blobs that were there already.
     pub present: Count,
     /// How many manifests were written.

@@ -49,6 +49,10 @@ impl Reporter for Bars {
                 self.total.set_length(self.total.length().unwrap_or_default() + bytes);
                 self.total.tick();
             }
+            Event::Spared { size, .. } => {
+                self.total.set_length(self.total.length().unwrap_or_default().saturating_sub(*size));
+                self.total.tick();
+            }
             Event::Started { attempt, digest, role, size, .. } => {
                 let bar = self.all.insert_before(&self.total, ProgressBar::new(*size));
                 bar.set_style(style("{prefix:22} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10}", self.utf8));

@@ -50,7 +50,11 @@ fn destination(report: &Report, destination: &DestinationReport) -> Value {
         "status": if error.is_none() { "verified" } else { "failed" },
         "repositoryCreated": destination.created,
         "tags": tags.collect::<Vec<_>>(),
-        "blobs": {"uploaded": count(destination.uploaded), "alreadyThere": count(destination.present)},
+        "blobs": {
+            "uploaded": count(destination.uploaded),
+            "mounted": count(destination.mounted),
+            "alreadyThere": count(destination.present),
+        },
         "manifestsWritten": destination.manifests,
         "referrers": referrers.collect::<Vec<_>>(),
         "scans": destination.scans.iter().map(scans::json).collect::<Vec<_>>(),

@@ -114,8 +114,10 @@ impl Reporter for Plain {
                 }
             }
             other => {
-                if let Event::Planned { bytes, .. } = other {
-                    state.total += bytes;
+                match other {
+                    Event::Planned { bytes, .. } => state.total += bytes,
+                    Event::Spared { size, .. } => state.total = state.total.saturating_sub(*size),
+                    _ => {}
                 }
                 if let Some(text) = words(other) {
                     line(&text);
@@ -142,6 +144,13 @@ pub(super) fn words(event: &Event) -> Option<String> {
             render::number(*blobs, "blob"),
             render::size(*bytes)
         ),
+        Event::Spared { repository, digest, role, size, from } => {
+            let name = format!("{} {} ({})", render::role(*role), digest.short(), render::size(*size));
+            match from {
+                Some(from) => format!("mounted {name} from {from} to {repository}"),
+                None => format!("{name} is in {repository} already"),
+            }
+        }
         Event::Created { repository } => format!("repository {repository} created"),
         Event::Waiting { what, why, wait } => {
             format!("{what}: {why}; trying again in {:.1} s", wait.as_secs_f64())

@@ -44,9 +44,13 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     for destination in report.destinations.iter().filter(|destination| destination.error.is_none()) {
         let (uploaded, present) = (destination.uploaded, destination.present);
+        let mounted = match destination.mounted.number {
+            0 => String::new(),
+            mounted => format!("{mounted} mounted ({}), ", size(destination.mounted.bytes)),
+        };
         let tags: String = destination.tags.iter().map(|(tag, _)| format!(" :{tag}")).collect();
         lines.push(format!(
-            "pushed {}{tags}: {} uploaded ({}), {} there already",
+            "pushed {}{tags}: {} uploaded ({}), {mounted}{} there already",
             destination.repository,
             number(uploaded.number, "blob"),
             size(uploaded.bytes),

@@ -10,7 +10,7 @@ use crate::cause::chain;
 use crate::error::status;
 use crate::oci::reference::Repository;
 use crate::push::opening;
-use crate::push::sessions::Sessions;
+use crate::push::sessions::{Opened, Sessions};
 use crate::registry::failure::{Meaning, RegistryError};
 use crate::registry::probe::nowhere;
 use crate::registry::{Found, Registry};
@@ -178,9 +178,10 @@ async fn uploads(
     let name = &patient.examination.destination.repository.name;
     let repository = &patient.examination.destination.repository;
     let reference = nowhere();
-    let opening = async || opening::open(sessions, registry, repository, reference.as_str(), &**patient.reporter).await;
+    let opening =
+        async || opening::open(sessions, registry, repository, reference.as_str(), None, &**patient.reporter).await;
     match patient.retry.run("an upload session", opening).await {
-        Ok((key, session)) => {
+        Ok(Opened::Session(key, session)) => {
             notes.good(&right("InitiateLayerUpload"), "allowed");
             let part = patient.retry.run("a part", async || registry.try_part(&session, name).await).await;
             let written = part.is_ok();
@@ -194,6 +195,8 @@ async fn uploads(
             }
             sessions.cancel(key).await;
         }
+        // Nothing was to be mounted.
+        Ok(Opened::Mounted) => {}
         Err(error) => {
             notes.error(&right("InitiateLayerUpload"), error);
             for action in ["UploadLayerPart", "CompleteLayerUpload"] {

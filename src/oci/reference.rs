@@ -184,6 +184,14 @@ pub struct Repository {
     pub name: String,
 }
 
+impl Repository {
+    /// Whether a text is the name of a repository in a registry, without host and tag.
+    #[must_use]
+    pub fn is_name(text: &str) -> bool {
+        is_repository(text)
+    }
+}
+
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.host, self.name)

@@ -7,12 +7,14 @@ use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::mounts::Mounts;
 use super::pace::{Bucket, Flight, Lanes};
+use super::presence::Presence;
 use super::reader::Pool;
 use super::upload::{UploadError, Uploader};
-use super::{Outcome, PushError, Run};
+use super::{Arrival, Outcome, PushError, Run};
 use crate::image::Blob;
-use crate::plan::{Plan, Upload};
+use crate::plan::{Plan, Survey, Upload};
 
 /// How often the rate is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -82,13 +84,25 @@ impl Traffic {
 
 impl Run<'_> {
     /// Uploads the plan's blobs. A target that fails gets no more of them; when all have failed the rest is stopped at once.
-    pub(super) async fn upload(&self, plan: &Plan, outcomes: &mut [Outcome]) {
+    pub(super) async fn upload(
+        &self,
+        plan: &Plan,
+        surveys: &[Option<Survey>],
+        mounts: &Mounts<'_>,
+        outcomes: &mut [Outcome],
+    ) {
+        let presences = self.destinations.iter().zip(surveys).map(|(destination, survey)| {
+            let survey = survey.as_ref().filter(|survey| survey.blobs_unasked)?;
+            Presence::watch(self.image, survey, &destination.registry, &destination.target.repository.name)
+        });
         let uploader = Uploader {
             destinations: self.destinations,
             root: &self.image.root().manifest.digest,
             retry: &self.retry,
             sessions: self.sessions,
             reporter: self.reporter,
+            mounts,
+            presences: presences.collect(),
             pool: Pool::default(),
             attempts: AtomicU64::new(0),
         };
@@ -136,10 +150,9 @@ impl Run<'_> {
                 traffic.flight = traffic.flight.without(Flight::of(blob.size));
                 for (target, result) in results {
                     match result {
-                        Ok(()) => {
-                            outcomes[target].uploaded.number += 1;
-                            outcomes[target].uploaded.bytes += blob.size;
-                        }
+                        Ok(Arrival::Uploaded) => outcomes[target].uploaded.add(blob.size),
+                        Ok(Arrival::Mounted { .. }) => outcomes[target].mounted.add(blob.size),
+                        Ok(Arrival::Present) => {}
                         Err(error) => failures[target].push(error),
                     }
                 }

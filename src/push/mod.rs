@@ -2,10 +2,13 @@
 //!
 //! A destination that fails gets no tags; the others finish. Nothing here touches SOURCE but to read it.
 
+mod arrival;
 mod availability;
 mod blobs;
+mod mounts;
 pub(crate) mod opening;
 pub mod pace;
+mod presence;
 pub mod reader;
 mod repository;
 pub mod retry;
@@ -22,6 +25,7 @@ use futures_util::future::{self, join_all};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use thiserror::Error;
 
+use self::mounts::Mounts;
 use self::retry::Retry;
 use self::sessions::Sessions;
 use self::turns::Turns;
@@ -31,8 +35,10 @@ use crate::aws::session::{AwsError, AwsSession};
 use crate::cause::chain;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
+use crate::known::Known;
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::Manifest;
+use crate::oci::reference::Repository;
 use crate::plan::{self, Look, Plan, Survey, Target, Writes};
 use crate::registry::failure::RegistryError;
 use crate::registry::{Registry, Stored};
@@ -84,6 +90,10 @@ pub struct PushOptions {
     pub thorough: bool,
     /// How a repository that is missing is made; none if it is not to be made.
     pub create: Option<NewRepository>,
+    /// Repositories of each target's registry that blobs are to be mounted from.
+    pub mount_from: Vec<String>,
+    /// Where earlier pushes saw blobs.
+    pub known: Known,
 }
 
 /// Why a destination hasn't got the image.
@@ -195,6 +205,20 @@ pub enum TagOutcome {
     NotWritten,
 }
 
+/// What became of a blob in one repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arrival {
+    /// It was sent.
+    Uploaded,
+    /// It was mounted.
+    Mounted {
+        /// The repository that it was mounted from.
+        from: String,
+    },
+    /// It was there already.
+    Present,
+}
+
 /// A number of things and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
@@ -202,6 +226,13 @@ pub struct Count {
     pub number: usize,
     /// Their bytes.
     pub bytes: u64,
+}
+
+impl Count {
+    fn add(&mut self, bytes: u64) {
+        self.number += 1;
+        self.bytes += bytes;
+    }
 }
 
 /// What became of one destination.
@@ -215,6 +246,8 @@ pub struct Outcome {
     pub tags: Vec<TagOutcome>,
     /// Blobs that were uploaded.
     pub uploaded: Count,
+    /// Blobs that were mounted from other repositories.
+    pub mounted: Count,
     /// Manifests that were written, by digest or with a tag.
     pub manifests: usize,
     /// Referrers that were written.
@@ -223,11 +256,20 @@ pub struct Outcome {
     pub error: Option<PushError>,
 }
 
+/// What became of a push.
+#[derive(Debug)]
+pub struct Pushed {
+    /// Of each destination, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// Where blobs were thought to be, and could not be mounted from.
+    pub stale: Vec<(Repository, Digest)>,
+}
+
 /// One run: what all its steps share.
 struct Run<'a> {
     image: &'a Image,
     destinations: &'a [Destination],
-    options: PushOptions,
+    options: &'a PushOptions,
     sessions: &'a Sessions,
     reporter: &'a Arc<dyn Reporter>,
     retry: Retry,
@@ -242,20 +284,21 @@ pub async fn push(
     options: PushOptions,
     sessions: &Sessions,
     reporter: &Arc<dyn Reporter>,
-) -> Vec<Outcome> {
+) -> Pushed {
     let retry = Retry::new(options.retries, reporter.clone());
-    let run = Run { image, destinations, options, sessions, reporter, retry };
+    let run = Run { image, destinations, options: &options, sessions, reporter, retry };
+    let mounts = Mounts::new(image, &options.mount_from, &options.known);
     let mut outcomes: Vec<Outcome> = destinations.iter().map(untouched).collect();
     let surveys = run.survey(&mut outcomes).await;
     let targets: Vec<Target> = destinations.iter().map(|destination| destination.target.clone()).collect();
     let mut plan = Plan::new(image, &targets, &surveys);
-    let uploading = run.upload(&plan, &mut outcomes);
+    let uploading = run.upload(&plan, &surveys, &mounts, &mut outcomes);
     let ((), children) = future::join(uploading, run.ask_for_children(&surveys)).await;
     leave_out(&mut plan, children, &mut outcomes);
     run.put_children(&plan, &mut outcomes).await;
     run.look_again(&mut plan, &surveys, &mut outcomes).await;
     run.put_roots(&plan, &mut outcomes).await;
-    outcomes
+    Pushed { outcomes, stale: mounts.stale() }
 }
 
 fn untouched(destination: &Destination) -> Outcome {
@@ -264,6 +307,7 @@ fn untouched(destination: &Destination) -> Outcome {
         created: false,
         tags: vec![TagOutcome::NotWritten; destination.target.tags.len()],
         uploaded: Count::default(),
+        mounted: Count::default(),
         manifests: 0,
         referrers: Vec::new(),
         error: None,
@@ -286,7 +330,7 @@ impl Run<'_> {
         let asking = self
             .destinations
             .iter()
-            .map(|d| survey::survey(self.image, d, &self.options, &self.retry, &**self.reporter));
+            .map(|d| survey::survey(self.image, d, self.options, &self.retry, &**self.reporter));
         let answers = join_all(asking).await;
         let noted = answers.into_iter().zip(self.destinations).zip(outcomes).map(|((answer, destination), outcome)| {
             let survey = match answer {

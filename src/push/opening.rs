@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sessions::{Key, Sessions};
+use super::sessions::{Opened, Sessions};
 use crate::aws::host::EcrRegistry;
 use crate::event::{Event, Reporter};
 use crate::oci::reference::Repository;
 use crate::registry::failure::{Network, RegistryError};
-use crate::registry::{Registry, Session};
+use crate::registry::{Mount, Registry};
 
-/// Opens a session in `repository`; `reference` is a manifest that may be asked for there.
+/// Opens a session in `repository`, unless what is to be mounted is there; `reference` is a manifest that may be asked for
+/// there.
 ///
 /// ECR may just close the connection where the repository or the right is missing (facts/ecr.md, Uploading a blob): a GET is
 /// answered with the reason, or else shows that the line is good; a registry that closes the next attempt, too, is not tried
@@ -23,10 +24,11 @@ pub(crate) async fn open(
     registry: &Arc<Registry>,
     repository: &Repository,
     reference: &str,
+    mount: Option<&Mount>,
     reporter: &dyn Reporter,
-) -> Result<(Key, Session), RegistryError> {
+) -> Result<Opened, RegistryError> {
     let name = &repository.name;
-    let open = async || sessions.open(registry.clone(), name).await;
+    let open = async || sessions.open(registry.clone(), name, mount.cloned()).await;
     let closed = match open().await {
         Err(error @ RegistryError::Unreachable { network: Network::Closed, ecr: true, .. }) => error,
         opened => return opened,

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cause::Cause;
 use crate::registry::failure::RegistryError;
-use crate::registry::{Registry, Session};
+use crate::registry::{self, Mount, Registry, Session};
 
 /// How long a registry gets to take sessions back when the push is over already.
 const CANCEL_BOUND: Duration = Duration::from_millis(900);
@@ -16,6 +16,15 @@ const CANCEL_BOUND: Duration = Duration::from_millis(900);
 /// An open session, by which it is found again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key(u64);
+
+/// What became of an opening.
+#[derive(Debug)]
+pub enum Opened {
+    /// The blob is there: no session was needed.
+    Mounted,
+    /// A session, which is noted.
+    Session(Key, Session),
+}
 
 struct Open {
     registry: Arc<Registry>,
@@ -44,20 +53,28 @@ impl std::fmt::Debug for Sessions {
 }
 
 impl Sessions {
-    /// Opens a session and notes it.
+    /// Opens a session and notes it, unless what is to be mounted could be.
     ///
     /// # Errors
     /// As [`Registry::open_session`].
-    pub async fn open(&self, registry: Arc<Registry>, repository: &str) -> Result<(Key, Session), RegistryError> {
+    pub async fn open(
+        &self,
+        registry: Arc<Registry>,
+        repository: &str,
+        mount: Option<Mount>,
+    ) -> Result<Opened, RegistryError> {
         let (book, repository) = (self.book.clone(), repository.to_owned());
         // A task of its own: a push that is dropped while the answer is under way would otherwise lose the session.
         let opening = self.tasks.spawn(async move {
-            let session = registry.open_session(&repository).await?;
+            let session = match registry.open_session(&repository, mount.as_ref()).await? {
+                registry::Opened::Mounted => return Ok(Opened::Mounted),
+                registry::Opened::Session(session) => session,
+            };
             let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
             book.next += 1;
             let key = Key(book.next);
             book.open.insert(key, Open { registry, repository, session: session.clone() });
-            Ok((key, session))
+            Ok(Opened::Session(key, session))
         });
         opening.await.unwrap_or_else(|lost| Err(RegistryError::Client(Cause::new(lost))))
     }

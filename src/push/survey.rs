@@ -23,9 +23,6 @@ use crate::registry::failure::RegistryError;
 /// Questions under way at once; each is one small request.
 const QUESTIONS: usize = 16;
 
-/// Whether opening an upload tells which blobs a registry has, so that other registries than ECR aren't asked beforehand.
-const OPENING_TELLS: bool = false;
-
 /// What `destination` has and lacks.
 ///
 /// A tag that names the digest already proves that everything is there, since registries refuse manifests whose parts
@@ -98,7 +95,7 @@ async fn lacks<'a>(
     let digest = &root.manifest.digest;
     let known = survey.looks.contains(&Look::Same);
     let told = destination.is_ecr() && availability.unknown.is_empty();
-    survey.blobs_unasked = OPENING_TELLS && !destination.is_ecr() && !(known && options.thorough);
+    survey.blobs_unasked = !destination.is_ecr() && !(known && options.thorough);
     let (mut answers, mut questions) = (referrers, BTreeSet::new());
     if known || destination.target.tags.is_empty() {
         // What was looked at was the root itself, or a tag that names it.

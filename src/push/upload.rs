@@ -7,11 +7,13 @@ use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use super::Destination;
-use super::opening;
+use super::arrival::Entry;
+use super::mounts::Mounts;
+use super::presence::Presence;
 use super::reader::{self, Pool, ReadError, WAITING};
 use super::retry::Retry;
 use super::sessions::{Key, Sessions};
+use super::{Arrival, Destination};
 use crate::cause::Cause;
 use crate::event::{Attempt, Ending, Event, Reporter};
 use crate::image::Blob;
@@ -44,6 +46,9 @@ pub(super) struct Uploader<'a> {
     pub(super) retry: &'a Retry,
     pub(super) sessions: &'a Sessions,
     pub(super) reporter: &'a Arc<dyn Reporter>,
+    pub(super) mounts: &'a Mounts<'a>,
+    /// For each target, what tells whether its registry is to be believed; none where it was asked for each blob.
+    pub(super) presences: Vec<Option<Presence>>,
     pub(super) pool: Pool,
     pub(super) attempts: AtomicU64,
 }
@@ -58,7 +63,7 @@ struct Opened {
 
 impl Uploader<'_> {
     /// Uploads `blob` to the targets of these numbers, reading it once for all of them; gives what became of each.
-    pub(super) async fn upload(&self, blob: &Blob, targets: &[usize]) -> Vec<(usize, Result<(), UploadError>)> {
+    pub(super) async fn upload(&self, blob: &Blob, targets: &[usize]) -> Vec<(usize, Result<Arrival, UploadError>)> {
         let mut pending = targets.to_vec();
         let mut results = Vec::with_capacity(targets.len());
         let mut failed = 0;
@@ -94,13 +99,21 @@ impl Uploader<'_> {
         }
     }
 
-    async fn attempt(&self, blob: &Blob, targets: &[usize]) -> Vec<(usize, Result<(), UploadError>)> {
+    async fn attempt(&self, blob: &Blob, targets: &[usize]) -> Vec<(usize, Result<Arrival, UploadError>)> {
         let registry_error = |source| UploadError::Registry { digest: blob.digest.clone(), source };
         let mut results = Vec::new();
         let mut opened = Vec::new();
-        for (target, session) in join_all(targets.iter().map(|target| self.open(*target, blob))).await {
-            match session {
-                Ok((key, session, attempt)) => opened.push(Opened { target, key, session, attempt }),
+        let entering = targets.iter().map(async |target| (*target, self.enter(*target, blob).await));
+        for (target, entry) in join_all(entering).await {
+            match entry {
+                Ok(Entry::Session(key, session)) => {
+                    let attempt = self.start(target, blob);
+                    opened.push(Opened { target, key, session, attempt });
+                }
+                Ok(Entry::There(arrival)) => {
+                    self.spare(target, blob, &arrival);
+                    results.push((target, Ok(arrival)));
+                }
                 Err(error) => results.push((target, Err(registry_error(error)))),
             }
         }
@@ -115,7 +128,7 @@ impl Uploader<'_> {
         let read = reading.await.unwrap_or_else(|lost| Err(ReadError::Died(Cause::new(lost)))).map_err(Arc::new);
         for (opened, outcome) in opened.iter().zip(committed) {
             let outcome = match (outcome, &read) {
-                (Ok(()), _) => Ok(()),
+                (Ok(()), _) => Ok(Arrival::Uploaded),
                 // The broken body is what the registry noticed; the broken file is why.
                 (Err(_), Err(read)) => Err(UploadError::Read(read.clone())),
                 (Err(error), Ok(())) => Err(registry_error(error)),
@@ -127,24 +140,30 @@ impl Uploader<'_> {
         results
     }
 
-    async fn open(&self, target: usize, blob: &Blob) -> (usize, Result<(Key, Session, Attempt), RegistryError>) {
-        let destination = &self.destinations[target];
-        let repository = &destination.target.repository;
-        let root = self.root.as_str();
-        let opening = opening::open(self.sessions, &destination.registry, repository, root, &**self.reporter);
-        let (key, session) = match opening.await {
-            Ok(opened) => opened,
-            Err(error) => return (target, Err(error)),
-        };
+    fn start(&self, target: usize, blob: &Blob) -> Attempt {
         let attempt = Attempt(self.attempts.fetch_add(1, Ordering::Relaxed));
         self.reporter.report(&Event::Started {
             attempt,
-            repository: repository.clone(),
+            repository: self.destinations[target].target.repository.clone(),
             digest: blob.digest.clone(),
             role: blob.role,
             size: blob.size,
         });
-        (target, Ok((key, session, attempt)))
+        attempt
+    }
+
+    fn spare(&self, target: usize, blob: &Blob, arrival: &Arrival) {
+        let from = match arrival {
+            Arrival::Mounted { from } => Some(from.clone()),
+            Arrival::Uploaded | Arrival::Present => None,
+        };
+        self.reporter.report(&Event::Spared {
+            repository: self.destinations[target].target.repository.clone(),
+            digest: blob.digest.clone(),
+            role: blob.role,
+            size: blob.size,
+            from,
+        });
     }
 
     fn body(

@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about where it may go: that is the transport's.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::bearer::{self, Challenge, Offer};
+use super::bearer::{self, Challenge, Offer, Scope};
 use super::client::Client;
 use crate::auth::{AuthError, Credentials};
 use crate::aws::token::EcrToken;
@@ -58,9 +59,9 @@ impl Authorization {
         Self { host, credentials, bearers: Mutex::new(HashMap::new()), timeout }
     }
 
-    /// What a request for `repository` is to show.
-    pub(super) async fn show(&self, repository: &str) -> Result<Shown, AuthError> {
-        if let Some(bearer) = self.bearers.lock().await.get(self.key(repository)) {
+    /// What a request is to show that needs this scope.
+    pub(super) async fn show(&self, scope: Scope<'_>) -> Result<Shown, AuthError> {
+        if let Some(bearer) = self.bearers.lock().await.get(&*self.key(scope)) {
             return Ok(Shown::Bearer(bearer.header.clone()));
         }
         match &self.credentials {
@@ -77,7 +78,7 @@ impl Authorization {
         client: &Client,
         shown: &Shown,
         (origin, headers): (&Url, &HeaderMap),
-        repository: &str,
+        scope: Scope<'_>,
         own: impl Fn(&Url) -> Option<Url>,
     ) -> Result<Option<Shown>, AuthError> {
         if let Shown::Ecr(stale) = shown {
@@ -86,7 +87,7 @@ impl Authorization {
         }
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let found = Challenge::find(challenges);
-        let key = self.key(repository);
+        let key = &*self.key(scope);
         // Held while a token is fetched, so that of many requests that were refused together one fetches it.
         let mut bearers = self.bearers.lock().await;
         if let Some(bearer) = bearers.get(key) {
@@ -106,11 +107,11 @@ impl Authorization {
                     self.exchange(client, origin, &challenge, token).await
                 }
                 Credentials::Identity { token, .. } => {
-                    bearer::fetch(client, &self.host, origin, &challenge, Offer::Refresh(token), repository).await
+                    bearer::fetch(client, &self.host, origin, &challenge, Offer::Refresh(token), scope).await
                 }
                 credentials => {
                     let offer = bearer::basic(credentials).map_or(Offer::Nothing, Offer::Basic);
-                    bearer::fetch(client, &self.host, origin, &challenge, offer, repository).await
+                    bearer::fetch(client, &self.host, origin, &challenge, offer, scope).await
                 }
             }
         };
@@ -133,17 +134,21 @@ impl Authorization {
     ) -> Result<HeaderValue, AuthError> {
         let offer = |token: &SecretString| Shown::Ecr(token.clone()).header().map_or(Offer::Nothing, Offer::Basic);
         let current = token.get().await?;
-        match bearer::fetch(client, &self.host, origin, challenge, offer(&current), "").await {
+        match bearer::fetch(client, &self.host, origin, challenge, offer(&current), Scope::of("")).await {
             Err(AuthError::Realm { status: 401 | 403, .. }) => {
                 let renewed = token.renew(&current).await?;
-                bearer::fetch(client, &self.host, origin, challenge, offer(&renewed), "").await
+                bearer::fetch(client, &self.host, origin, challenge, offer(&renewed), Scope::of("")).await
             }
             fetched => fetched,
         }
     }
 
-    /// Under which name a bearer token for `repository` is kept: ECR Public's is good for all of them.
-    fn key<'a>(&self, repository: &'a str) -> &'a str {
-        if matches!(self.credentials, Credentials::EcrPublic(_)) { "" } else { repository }
+    /// Under which name a bearer token is kept: ECR Public's is good for all repositories.
+    fn key<'a>(&self, scope: Scope<'a>) -> Cow<'a, str> {
+        match (&self.credentials, scope) {
+            (Credentials::EcrPublic(_), _) => Cow::Borrowed(""),
+            (_, Scope { repository, from: None }) => Cow::Borrowed(repository),
+            (_, Scope { repository, from: Some(from) }) => Cow::Owned(format!("{repository} {from}")),
+        }
     }
 }

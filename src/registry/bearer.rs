@@ -51,6 +51,32 @@ impl Challenge {
     }
 }
 
+/// What a bearer token is to be good for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope<'a> {
+    /// The repository that is pushed to; of none at all the challenge's own scope is asked for.
+    pub(super) repository: &'a str,
+    /// Another one, from which something is mounted.
+    pub(super) from: Option<&'a str>,
+}
+
+impl<'a> Scope<'a> {
+    /// That of whoever mounts nothing.
+    pub(super) fn of(repository: &'a str) -> Self {
+        Self { repository, from: None }
+    }
+
+    /// As the protocol spells it. A HEAD is challenged for `pull` only; the push would have to ask again at its first POST.
+    pub(super) fn text(self, challenge: &Challenge) -> String {
+        let Self { repository, from } = self;
+        if repository.is_empty() {
+            return challenge.scope.clone().unwrap_or_default();
+        }
+        let from = from.map(|from| format!(" repository:{from}:pull")).unwrap_or_default();
+        format!("repository:{repository}:pull,push{from}")
+    }
+}
+
 /// What is given for a bearer token.
 pub(super) enum Offer<'a> {
     Nothing,
@@ -64,8 +90,7 @@ struct TokenReply {
     access_token: Option<SecretString>,
 }
 
-/// Fetches a bearer token that allows pulling from and pushing to `repository`; of no repository at all it has the
-/// challenge's own scope.
+/// Fetches a bearer token of this scope.
 ///
 /// The realm is the one place beside the registry that sees the credentials: that is what the protocol is. It has to be
 /// https, or plain http as the registry is itself.
@@ -75,7 +100,7 @@ pub(super) async fn fetch(
     origin: &Url,
     challenge: &Challenge,
     offer: Offer<'_>,
-    repository: &str,
+    scope: Scope<'_>,
 ) -> Result<HeaderValue, AuthError> {
     let host = host.to_string();
     let insecure = |realm: String| AuthError::RealmInsecure { host: host.clone(), realm };
@@ -84,11 +109,7 @@ pub(super) async fn fetch(
     if realm.scheme() != "https" && !(realm.scheme() == "http" && origin.scheme() == "http") {
         return Err(insecure(shown));
     }
-    // A HEAD is challenged for `pull` only; the push would have to ask again at its first POST.
-    let scope = match repository {
-        "" => challenge.scope.clone().unwrap_or_default(),
-        _ => format!("repository:{repository}:pull,push"),
-    };
+    let scope = scope.text(challenge);
     let mut headers = HeaderMap::new();
     let (method, body) = if let Offer::Refresh(token) = offer {
         let mut form = Url::parse("form:").map_err(|_| insecure(shown.clone()))?;
@@ -153,6 +174,16 @@ pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scopes() {
+        let bearer = r#"Bearer realm="https://a.example/token",scope="aws""#;
+        let challenge = Challenge::find([bearer].into_iter()).unwrap();
+        let check = |repository, from, text: &str| assert_eq!(Scope { repository, from }.text(&challenge), text);
+        check("", None, "aws");
+        check("app", None, "repository:app:pull,push");
+        check("app", Some("base/x"), "repository:app:pull,push repository:base/x:pull");
+    }
 
     #[test]
     fn challenges() {

@@ -50,6 +50,24 @@ pub struct Session {
     url: Url,
 }
 
+/// A blob that is to be taken over from another repository of the same registry, and not sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The blob.
+    pub digest: Digest,
+    /// The repository's name; that of the target itself asks whether it has the blob already.
+    pub from: String,
+}
+
+/// What became of a POST that opens an upload.
+#[derive(Debug, Clone)]
+pub enum Opened {
+    /// The blob is there: there is nothing to upload.
+    Mounted,
+    /// It isn't, as far as the registry says, and may be sent into this session.
+    Session(Session),
+}
+
 /// One registry.
 #[derive(Debug)]
 pub struct Registry {
@@ -144,7 +162,7 @@ impl Registry {
         call.body = bytes;
         let reply = self.good(&Method::PUT, self.transport.send(call).await?)?;
         if let Some(digest) = digest {
-            same_digest(&reply, digest)?;
+            same_digest("PUT", &reply, digest)?;
         }
         Ok(Stored { subject: reply.headers.contains_key("oci-subject") })
     }
@@ -157,14 +175,24 @@ impl Registry {
         Ok(self.head(repository, "blobs", digest.as_str()).await?.is_some())
     }
 
-    /// `POST blobs/uploads/`.
+    /// `POST blobs/uploads/`, with `?mount=DIGEST&from=REPOSITORY` where the blob is to be mounted if it can be.
     ///
     /// # Errors
-    /// When the registry can't be reached, refuses, or doesn't say where.
-    pub async fn open_session(&self, repository: &str) -> Result<Session, RegistryError> {
-        let call = self.call(Method::POST, repository, "blobs/uploads/");
+    /// When the registry can't be reached, refuses, doesn't say where to, or says that it mounted something else.
+    pub async fn open_session(&self, repository: &str, mount: Option<&Mount>) -> Result<Opened, RegistryError> {
+        let mut call = self.call(Method::POST, repository, "blobs/uploads/");
+        if let Some(Mount { digest, from }) = mount {
+            call.url.query_pairs_mut().append_pair("mount", digest.as_str()).append_pair("from", from);
+            call.from = Some(from.as_str()).filter(|from| *from != repository);
+        }
         let reply = self.good(&Method::POST, self.transport.send(call).await?)?;
-        Ok(Session { url: self.transport.location("POST", &reply)? })
+        match mount {
+            Some(mount) if reply.status == StatusCode::CREATED => {
+                same_digest("POST", &reply, &mount.digest)?;
+                Ok(Opened::Mounted)
+            }
+            _ => Ok(Opened::Session(Session { url: self.transport.location("POST", &reply)? })),
+        }
     }
 
     /// `PUT SESSION?digest=DIGEST` with the whole blob as its body: what ECR takes at any size, in one request.
@@ -202,7 +230,7 @@ impl Registry {
             }
             error => error,
         })?;
-        same_digest(&reply, digest)
+        same_digest("PUT", &reply, digest)
     }
 
     /// `DELETE SESSION`.
@@ -256,7 +284,7 @@ impl Registry {
 
     fn call<'a>(&self, method: Method, repository: &'a str, path: &str) -> Call<'a> {
         let url = self.transport.url(&format!("/v2/{repository}/{path}"));
-        Call { method, url, repository, content_type: None, body: Bytes::new(), limit: ERROR_LIMIT }
+        Call { method, url, repository, from: None, content_type: None, body: Bytes::new(), limit: ERROR_LIMIT }
     }
 
     fn good(&self, method: &Method, reply: Reply) -> Result<Reply, RegistryError> {
@@ -282,11 +310,11 @@ fn content_digest(reply: &Reply) -> Option<Digest> {
 }
 
 /// Whether the registry stored what was sent, where it says so in the same algorithm.
-fn same_digest(reply: &Reply, digest: &Digest) -> Result<(), RegistryError> {
+fn same_digest(method: &'static str, reply: &Reply, digest: &Digest) -> Result<(), RegistryError> {
     match content_digest(reply) {
         Some(stored) if stored.algorithm() == digest.algorithm() && stored != *digest => {
             let oddity = Oddity::OtherDigest { digest: stored.to_string() };
-            Err(RegistryError::Odd { method: "PUT", url: redacted(&reply.url), oddity })
+            Err(RegistryError::Odd { method, url: redacted(&reply.url), oddity })
         }
         _ => Ok(()),
     }

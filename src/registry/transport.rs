@@ -12,6 +12,7 @@ use reqwest::{Method, StatusCode};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::authorization::{Authorization, Shown};
+use super::bearer::Scope;
 use super::body::UploadBody;
 use super::client::{Client, Payload, Response, SendError};
 use super::endpoint::Endpoint;
@@ -45,6 +46,8 @@ pub(super) struct Call<'a> {
     pub(super) url: Url,
     /// The repository, for the scope of a bearer token.
     pub(super) repository: &'a str,
+    /// Another one, from which something is mounted.
+    pub(super) from: Option<&'a str>,
     pub(super) content_type: Option<&'a str>,
     pub(super) body: Bytes,
     /// The most that is read of the answer.
@@ -138,14 +141,15 @@ impl Transport {
     /// Sends a request and reads its answer, whatever it says; asks again with better credentials where the registry
     /// wants them.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Reply, RegistryError> {
-        let mut shown = self.authorization.show(call.repository).await?;
+        let scope = Scope { repository: call.repository, from: call.from };
+        let mut shown = self.authorization.show(scope).await?;
         let mut renewals = 0;
         loop {
             let reply = self.follow(&call, shown.header()).await?;
             // What another host asks for after a redirect is none of its business.
             if renewals < 2 && self.is_own(&reply.url) && self.refused(&call.method, &reply) {
                 renewals += 1;
-                if let Some(better) = self.better(&shown, &reply, call.repository).await? {
+                if let Some(better) = self.better(&shown, &reply, scope).await? {
                     shown = better;
                     continue;
                 }
@@ -162,7 +166,8 @@ impl Transport {
         repository: &str,
         body: UploadBody,
     ) -> Result<(Reply, bool), RegistryError> {
-        let shown = if self.is_own(url) { self.authorization.show(repository).await? } else { Shown::Nothing };
+        let shown =
+            if self.is_own(url) { self.authorization.show(Scope::of(repository)).await? } else { Shown::Nothing };
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]);
         if let Some(header) = shown.header() {
             headers.insert(AUTHORIZATION, header);
@@ -174,7 +179,7 @@ impl Transport {
         let mut renewed = false;
         if self.is_own(url) && self.refused(&Method::PUT, &reply) {
             // The body is spent, so that nobody is asked again here; the next attempt finds the new token.
-            renewed = self.better(&shown, &reply, repository).await?.is_some();
+            renewed = self.better(&shown, &reply, Scope::of(repository)).await?.is_some();
         }
         Ok((reply, renewed))
     }
@@ -260,10 +265,10 @@ impl Transport {
     }
 
     /// Other credentials than those that were refused, if there are any.
-    async fn better(&self, shown: &Shown, reply: &Reply, repository: &str) -> Result<Option<Shown>, RegistryError> {
+    async fn better(&self, shown: &Shown, reply: &Reply, scope: Scope<'_>) -> Result<Option<Shown>, RegistryError> {
         let own = |url: &Url| Some(self.homeward(url)).filter(|url| self.is_own(url));
         let refusal = (&reply.url, &reply.headers);
-        Ok(self.authorization.better(&self.client, shown, refusal, repository, own).await?)
+        Ok(self.authorization.better(&self.client, shown, refusal, scope, own).await?)
     }
 
     /// Sends a request and, for GET and HEAD, goes where it is sent; credentials stay behind when that is elsewhere.

@@ -14,6 +14,7 @@ mod faults;
 mod golden;
 mod hosts;
 mod layouts;
+mod mounts;
 mod neighbours;
 mod pace;
 mod progress;

@@ -122,6 +122,9 @@ pub(crate) struct PushArgs {
     pub(crate) aws: AwsArgs,
 
     #[command(flatten)]
+    pub(crate) mounts: MountArgs,
+
+    #[command(flatten)]
     pub(crate) repository: RepositoryArgs,
 
     /// Wait for ECR's scan of the image and print what it found; exit 9 if it found something of SEVERITY or above
@@ -138,6 +141,25 @@ pub(crate) struct PushArgs {
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+}
+
+/// Blobs that needn't be sent, because they are in the registry.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Mounts")]
+pub(crate) struct MountArgs {
+    /// Try to mount blobs from this repository of the same registry before uploading them; repeatable
+    #[arg(long = "mount-from", value_name = "REPOSITORY")]
+    pub(crate) mount_from: Vec<String>,
+
+    /// Folder of the record of where blobs are known to be, from which they are mounted; safe to delete. Without it
+    /// `$XDG_CACHE_HOME/ecr-push`, else `~/.cache/ecr-push` (on macOS `~/Library/Caches/ecr-push`)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+
+    /// Neither read nor write that record
+    #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    pub(crate) no_cache: bool,
 }
 
 /// What becomes of a repository that is missing.

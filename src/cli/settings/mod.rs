@@ -12,7 +12,7 @@ use ecr_push::aws::repository::NewRepository;
 use ecr_push::aws::scan::Severity;
 use ecr_push::doctor::Examination;
 use ecr_push::job::{Job, Options};
-use ecr_push::oci::reference::{Host, Reference, ReferenceError, Tag};
+use ecr_push::oci::reference::{Host, Reference, ReferenceError, Repository, Tag};
 use ecr_push::reach::Access;
 use ecr_push::scan::ScanWait;
 use ecr_push::source::{Source, SourceError};
@@ -41,6 +41,15 @@ pub(super) enum SettingsError {
     /// A destination or a tag isn't one.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// The source of mounts isn't one.
+    #[error(
+        "--mount-from: {name:?} is no repository name: it is one of the destination's registry, and written without host \
+         and tag"
+    )]
+    MountFrom {
+        /// What was typed.
+        name: String,
+    },
     /// A URL isn't one.
     #[error("{option}: {value:?} is no http or https URL, or has a user, a query or a fragment")]
     Url {
@@ -167,6 +176,10 @@ impl Settings {
         {
             return Err(SettingsError::DigestFile { path: path.clone() });
         }
+        let mount_from = args.mounts.mount_from;
+        if let Some(name) = mount_from.iter().find(|name| !Repository::is_name(name)) {
+            return Err(SettingsError::MountFrom { name: name.clone() });
+        }
         let source = args.source.to_str().ok_or_else(|| SettingsError::SourceText(args.source.clone()))?;
         let options = Options {
             cleanup: args.cleanup,
@@ -176,6 +189,8 @@ impl Settings {
             access,
             create,
             scan,
+            mount_from,
+            cache: args.mounts.cache_dir.or_else(cache_folder).filter(|_| !args.mounts.no_cache),
         };
         Ok(Self {
             job: Job { source: Source::parse(source)?, destinations, tags, options },
@@ -283,6 +298,13 @@ fn scan(asked: Scan, bound: Duration, hosts: &[&Host]) -> Result<Option<ScanWait
     }
 }
 
+/// The user's folder for what can be made again; a relative one is none (XDG Base Directory Specification).
+fn cache_folder() -> Option<PathBuf> {
+    let below = if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" };
+    let home = || Some(path("HOME").filter(|home| home.is_absolute())?.join(below));
+    path("XDG_CACHE_HOME").filter(|folder| folder.is_absolute()).or_else(home).map(|folder| folder.join("ecr-push"))
+}
+
 /// The path in an environment variable; empty means unset.
 fn path(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
@@ -317,7 +339,7 @@ mod tests {
     #[test]
     fn every_error_has_a_golden_case() {
         let all = names! {
-            Source, Command, SourceText, Reference, Url, OneEndpoint, StrayHost, LookAlike, Region, NoAlias, RoleArn,
+            Source, Command, SourceText, Reference, MountFrom, Url, OneEndpoint, StrayHost, LookAlike, Region, NoAlias, RoleArn,
             NoRole, NoCreation, NotOnPublic, RepositoryTag, NoScan, DigestFile,
         };
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cli/command-line");

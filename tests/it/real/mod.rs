@@ -9,6 +9,7 @@ mod clients;
 mod docker_config;
 mod doctor;
 mod moto;
+mod mounts;
 mod proxy;
 mod reader;
 mod referrers;

@@ -39,7 +39,7 @@ pub(crate) struct Push {
 }
 
 impl Push {
-    /// A push of this SOURCE.
+    /// A push of this SOURCE. It has a HOME of its own, and so a record of where blobs are that no other push reads.
     pub(crate) fn of(source: impl AsRef<OsStr>) -> Self {
         let home = TempDir::with_prefix("ecr-push-home-").expect("a folder for HOME");
         Self {

@@ -169,6 +169,14 @@ impl Layout {
         self.add(MANIFEST, manifest.to_string().as_bytes())
     }
 
+    /// The same image, built on another one that it names.
+    pub(crate) fn based_on(&self, image: &Value, base: &str) -> Value {
+        let mut manifest: Value =
+            serde_json::from_slice(&fs::read(self.blob(digest(image))).expect("it is there")).expect("JSON");
+        manifest["annotations"] = json!({"org.opencontainers.image.base.name": base});
+        self.add(MANIFEST, manifest.to_string().as_bytes())
+    }
+
     /// Writes an index over these.
     pub(crate) fn index_of(&self, manifests: &[Value]) -> Value {
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});

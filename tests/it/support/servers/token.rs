@@ -95,13 +95,13 @@ fn parameter(text: &str, name: &str) -> Option<String> {
 
 /// A token that allows what `scope` asks for.
 fn token(seal: &Seal, scope: &str) -> String {
-    let access = scope.splitn(3, ':').collect::<Vec<_>>();
-    let access = match access.as_slice() {
+    let access = |scope: &str| match scope.splitn(3, ':').collect::<Vec<_>>().as_slice() {
         [kind, name, actions] => {
-            json!([{"type": kind, "name": name, "actions": actions.split(',').collect::<Vec<_>>()}])
+            Some(json!({"type": kind, "name": name, "actions": actions.split(',').collect::<Vec<_>>()}))
         }
-        _ => json!([]),
+        _ => None,
     };
+    let access: Vec<Value> = scope.split(' ').filter_map(access).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
     let header = json!({"typ": "JWT", "alg": "ES256", "x5c": [STANDARD.encode(seal.certificate.der())]});
     let claims = json!({
