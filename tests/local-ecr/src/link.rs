@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until};
@@ -148,22 +148,23 @@ async fn pump(
     let mut buffer = BytesMut::new();
     let mut ended = false;
     let mut next_take = Instant::now();
+    // What has arrived and was not read by the other end yet. Meanwhile the line goes on.
+    let mut arrived = Bytes::new();
     loop {
-        while let Some((arrives, bytes)) = flying.pop_front_if(|(arrives, _)| *arrives <= Instant::now()) {
+        let now = Instant::now();
+        if !arrived.has_remaining()
+            && let Some((_, bytes)) = flying.pop_front_if(|(arrives, _)| *arrives <= now)
+        {
             if bytes.is_empty() {
                 return to.shutdown().await;
             }
-            to.write_all(&bytes).await?;
-            to.flush().await?;
-            // Not from when it was due: a server that doesn't read isn't sent more.
-            window.arrive(bytes.len(), Instant::now().max(arrives) + way.delay);
+            arrived = bytes;
         }
-        let now = Instant::now();
         let room = window.room(now);
         let most = room.min(way.piece);
         let more_room = if room == 0 { window.next_acknowledgement() } else { None };
         let turn = (!ended && now < next_take).then_some(next_take);
-        let arrival = flying.front().map(|(arrives, _)| *arrives);
+        let arrival = flying.front().filter(|_| !arrived.has_remaining()).map(|(arrives, _)| *arrives);
         let wake = [more_room, turn, arrival].into_iter().flatten().min();
         buffer.reserve(most);
         tokio::select! {
@@ -177,6 +178,11 @@ async fn pump(
                 window.send(bytes);
                 flying.push_back((leaves + way.delay, buffer.split().freeze()));
                 next_take = leaves.checked_sub(AHEAD).unwrap_or(now);
+            }
+            written = to.write_buf(&mut arrived), if arrived.has_remaining() => {
+                // Not from when it was due: a server that doesn't read isn't sent more.
+                window.arrive(written?, Instant::now() + way.delay);
+                to.flush().await?;
             }
             () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => (),
         }
@@ -312,6 +318,21 @@ mod tests {
         // Whoever writes on sees that the server is gone.
         let written = async { while client.write_all(&[0; 1000]).await.is_ok() {} };
         tokio::time::timeout(Duration::from_mins(1), written).await.expect("the connection ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_line_goes_on_while_the_server_pauses() {
+        let link = SharedLink::new(Link { rtt: RTT, connection_rate: Some(MIB as u64), total_rate: None });
+        let (client, mut server) = connect(&link);
+        let start = Instant::now();
+        let sent = send(client, 4 * MIB);
+        server.read_exact(&mut vec![0; 2 * MIB]).await.expect("the client sends");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (bytes, time) = receive(server, start).await;
+        assert_eq!(bytes, 2 * MIB);
+        // As long as without the pause: handshake, half a round trip, the bytes, and what slow start costs.
+        assert!(time < RTT * 3 / 2 + Duration::from_millis(4350), "{time:?}");
+        drop(sent);
     }
 
     #[tokio::test(start_paused = true)]
