@@ -83,7 +83,8 @@ fn bench(root: &Path, target: &Path, args: &Args) -> Done<bool> {
     fs::create_dir_all(&folder)?;
     // Tools run elsewhere than here.
     let (folder, target) = (folder.canonicalize()?, target.canonicalize()?);
-    let scratch = Scratch::new(&folder)?;
+    let largest = args.layout.iter().map(|shape| layouts::bytes(*shape)).max().unwrap_or_default();
+    let scratch = Scratch::new(&folder, largest * 3 / 2)?;
     let json = args.json.as_ref().map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose()?;
     let mut bench = Bench {
         args,

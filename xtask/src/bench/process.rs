@@ -171,18 +171,22 @@ pub(crate) struct Scratch {
     clearer: Child,
     /// For whatever is small.
     pub(crate) folder: PathBuf,
-    /// For blobs: in memory where there is a place for such files.
+    /// For blobs: in memory where there is a place for such files, with room enough.
     pub(crate) blobs: PathBuf,
 }
 
 impl Scratch {
-    /// Makes them, below `bench` and where memory is.
-    pub(crate) fn new(bench: &Path) -> io::Result<Self> {
+    /// Makes them, below `bench` and where memory is; so many bytes of blobs will be held at once.
+    pub(crate) fn new(bench: &Path, blobs: u64) -> io::Result<Self> {
         let memory = Path::new("/dev/shm");
+        let room =
+            rustix::fs::statvfs(memory).is_ok_and(|there| there.f_bavail.saturating_mul(there.f_frsize) >= blobs);
         let new = |below: &Path| tempfile::Builder::new().prefix("ecr-push-bench-").tempdir_in(below);
         // Dropped if what follows fails.
         let folder = new(bench)?;
-        let blobs = new(memory).or_else(|_| new(&std::env::temp_dir()))?;
+        // The path is short, which podman wants.
+        let elsewhere = std::env::temp_dir();
+        let blobs = new(if room { memory } else { &elsewhere }).or_else(|_| new(&elsewhere))?;
         let clearer = Command::new(std::env::current_exe()?)
             .arg("bench-clear")
             .args([folder.path(), blobs.path()])
