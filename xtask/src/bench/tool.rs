@@ -256,6 +256,9 @@ fn ecr_push(path: Option<&Path>, layout: &str, access: &Access, place: Place) ->
 }
 
 /// A program that finds no configuration of the user's.
+///
+/// Run by root, skopeo and podman still note in /var/lib/containers/cache which registry has which blob; nothing turns
+/// that off. It tells them nothing about a registry that has just been given its port.
 fn alone(program: impl AsRef<std::ffi::OsStr>, place: Place) -> Command {
     let mut command = Command::new(program);
     for variable in ["HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"] {
