@@ -83,7 +83,7 @@ fn a_signal_while_a_session_is_being_opened_leaves_none() {
     let slow = Fault::on("POST", "/blobs/uploads/").times(u64::MAX).does(FaultKind::Delay(Duration::from_millis(300)));
     let ecr = start(builder().fault(slow));
     let layout = Layout::of_layers(&[900_000]);
-    let opened = Awaited::new(&ecr, |entry| entry.method == "POST");
+    let opened = Awaited::new(&ecr, |entry| entry.method == "POST" && entry.path.contains("/blobs/uploads/"));
     let run = Push::of(layout.path()).at(&ecr).to("app:v1").start();
     // The session is open, and the client hasn't been told yet.
     opened.arrives();
@@ -96,15 +96,18 @@ fn a_signal_while_a_session_is_being_opened_leaves_none() {
 
 #[test]
 fn a_signal_while_a_registry_is_silent_stops_the_push() {
-    for path in ["/manifests/v1", "/blobs/sha256"] {
-        let ecr = start(builder().fault(Fault::on("HEAD", path).times(u64::MAX).does(FaultKind::Stall)));
+    let look = |path| Fault::on("HEAD", path).times(u64::MAX).does(FaultKind::Stall);
+    let check = |kind| Fault::operation("BatchCheckLayerAvailability").times(u64::MAX).does(kind);
+    let blocked = vec![check(FaultKind::status(404)), look("/blobs/sha256")];
+    for faults in [vec![look("/manifests/v1")], vec![check(FaultKind::Stall)], blocked] {
+        let ecr = start(faults.iter().cloned().fold(builder(), local_ecr::Builder::fault));
         let layout = Layout::fixture("good/one-manifest");
         let stalled = Awaited::new(&ecr, |entry| entry.answer == Answer::Stalled);
         let run = Push::of(layout.path()).at(&ecr).to("app:v1").start();
         stalled.arrives();
         let (ran, time) = interrupted(run, "INT");
         ran.exits(130).prints(&[]).says(["no tag was written"]);
-        assert!(time < AT_ONCE, "{path}: it took {time:?}");
+        assert!(time < AT_ONCE, "{faults:?}: it took {time:?}");
     }
 }
 

@@ -65,10 +65,13 @@ fn sweep(layout: &Layout, faults: &[Fault], stands: impl Fn(&Layout, &Fault) + S
 
 /// A push that the fault doesn't keep from its end.
 fn recovers(layout: &Layout, fault: &Fault) {
-    let ecr = start(builder().fault(fault.clone()));
-    push(layout, &ecr).run().exits(0).prints(&[&reference(&ecr, "app", &layout.root())]);
+    arrives(layout, &start(builder().fault(fault.clone())));
+}
+
+fn arrives(layout: &Layout, ecr: &LocalEcr) {
+    push(layout, ecr).run().exits(0).prints(&[&reference(&ecr, "app", &layout.root())]);
     for entry in layout.entries() {
-        assert_arrived(&ecr, "app", layout, digest(&entry));
+        assert_arrived(ecr, "app", layout, digest(&entry));
     }
     assert_eq!(ecr.tag("app", "v1"), Some(layout.root()));
 }
@@ -182,6 +185,21 @@ fn an_api_that_never_tells_of_layers_is_done_without() {
     ];
     let always = |kind: &FaultKind| Fault::operation("BatchCheckLayerAvailability").times(u64::MAX).does(kind.clone());
     sweep(&layout, &kinds.each_ref().map(always), recovers);
+}
+
+#[test]
+fn a_blob_that_is_looked_up_in_vain_is_looked_up_again() {
+    let layout = image();
+    let kinds = [FaultKind::status(500), FaultKind::status(429), FaultKind::Cut, FaultKind::CutReply];
+    let look = |number| Fault::on("HEAD", "/blobs/").nth(number);
+    let blobs = record(&layout).1;
+    let faults = (1..=blobs).zip(kinds.iter().cycle()).map(|(number, kind)| look(number).does(kind.clone()));
+    sweep(&layout, &faults.collect::<Vec<_>>(), |layout, fault| {
+        let blocked = Fault::operation("BatchCheckLayerAvailability").times(u64::MAX).does(FaultKind::status(404));
+        let ecr = start(builder().fault(blocked).fault(fault.clone()));
+        arrives(layout, &ecr);
+        assert_eq!(requests(&ecr, "HEAD", "/blobs/").len() as u64, blobs + 1);
+    });
 }
 
 #[test]
