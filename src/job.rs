@@ -113,10 +113,11 @@ pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &Cancellation
     check_digests(&job.destinations, &root.digest)?;
 
     let sessions = Sessions::default();
-    let known = match record {
+    let mut known = match record {
         Some(record) => within(RECORD, record).await.unwrap_or_default(),
         None => Known::default(),
     };
+    known.keep(&read.image.blobs().map(|blob| blob.digest.as_str()).collect());
     let pushing = push_all(job, &read.image, &targets, reached, known, &sessions, reporter);
     let destinations = tokio::select! {
         destinations = pushing => destinations?,

@@ -6,7 +6,7 @@
 //! The folder may hold more, a file for each matter; this one is `blobs.jsonl`: a line with the version, then one for each
 //! blob of a registry, the latest first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -94,6 +94,12 @@ impl Known {
     pub fn repositories(&self, registry: &Host, digest: &Digest) -> &[String] {
         let found = self.places.get(&(registry.as_str().to_owned(), digest.as_str().to_owned()));
         found.map_or(&[], |places| &places.repositories)
+    }
+
+    /// Forgets all blobs but these: a push needs its own, and memory for better things.
+    pub fn keep(&mut self, digests: &HashSet<&str>) {
+        self.places.retain(|(_, digest), _| digests.contains(digest.as_str()));
+        self.places.shrink_to_fit();
     }
 
     /// Reads a file's text; what makes no sense is not known. `today` is the number of a day.
@@ -260,6 +266,15 @@ mod tests {
         assert_eq!(again, known);
         assert_eq!([at(&again, "h.example", 1), at(&again, "h.example", 2)], ["a", "b a"]);
         assert_eq!([at(&again, "h.example:80", 1), at(&again, "h.example:80", 2)], ["c", ""]);
+    }
+
+    #[test]
+    fn a_push_keeps_what_it_needs() {
+        let mut known = Known::default();
+        known.learn(&there("h.example/a", [1, 2, 3]), TODAY);
+        let needed = digest(2);
+        known.keep(&HashSet::from([needed.as_str()]));
+        assert_eq!([1, 2, 3].map(|number| at(&known, "h.example", number)), ["", "a", ""]);
     }
 
     #[test]
