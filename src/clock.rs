@@ -15,6 +15,18 @@ pub fn ahead(date: &str) -> Option<i64> {
     Some(i64::try_from(ours).ok()? - theirs)
 }
 
+/// How long a `Retry-After` asks to wait: seconds, or a date, which is reckoned from the answer's own `Date`.
+#[must_use]
+pub fn asked(retry_after: &str, date: Option<&str>) -> Option<Duration> {
+    let text = retry_after.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let seconds = |date: &str| DateTime::from_str(date, DateTimeFormat::HttpDate).ok().map(|date| date.secs());
+    let wait = seconds(text)?.checked_sub(seconds(date?.trim())?)?;
+    Some(Duration::from_secs(u64::try_from(wait).unwrap_or(0)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,5 +39,22 @@ mod tests {
         assert!(ahead(&date(now - 1000)).is_some_and(|off| (1000..1060).contains(&off)));
         assert!(ahead(&date(now + 1000)).is_some_and(|off| (-1000..-940).contains(&off)));
         assert_eq!(ahead("yesterday"), None);
+    }
+
+    #[test]
+    fn what_is_asked_for() {
+        let date = Some("Tue, 24 Nov 2026 22:19:49 GMT");
+        let check = |text: &str, date, expected: Option<u64>| {
+            assert_eq!(asked(text, date), expected.map(Duration::from_secs), "{text:?} {date:?}");
+        };
+        check("7", None, Some(7));
+        check(" 0 ", date, Some(0));
+        check("Tue, 24 Nov 2026 22:20:19 GMT", date, Some(30));
+        check("Tue, 24 Nov 2026 22:19:19 GMT", date, Some(0));
+        check("Tue, 24 Nov 2026 22:20:19 GMT", None, None);
+        check("Tue, 24 Nov 2026 22:20:19 GMT", Some("now"), None);
+        check("soon", date, None);
+        check("-1", date, None);
+        check("1.5", date, None);
     }
 }

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::auth::AuthError;
 use crate::cause::{Cause, chain};
+use crate::clock;
 use crate::oci::reference::Host;
 
 /// What an answer that isn't success means for the push.
@@ -184,9 +185,8 @@ impl Answer {
             code: spelled,
             message,
             request_id: headers("x-amzn-requestid").or_else(|| headers("x-request-id")),
-            // The form with a date is nobody's: registries say seconds.
             asked,
-            retry_after: headers("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+            retry_after: headers("retry-after").and_then(|text| clock::asked(&text, headers("date").as_deref())),
         }
     }
 }
@@ -481,6 +481,7 @@ mod tests {
         check(501, "", "", Meaning::Refused);
         check(503, "UNKNOWN", "", Meaning::Unavailable);
         check(408, "", "", Meaning::Unavailable);
+        check(425, "", "", Meaning::Unavailable);
         check(418, "", "", Meaning::Refused);
     }
 
