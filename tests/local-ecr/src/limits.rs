@@ -90,6 +90,12 @@ impl Builder {
         self.set(|config| config.single_post = taken)
     }
 
+    /// Whether a part may be short, and not be the last, that a cut left behind: a client goes on at the byte that is named
+    /// (facts/ecr.md, Uploading), and nobody says what becomes of that at the end.
+    pub fn short_after_cut(self, taken: bool) -> Self {
+        self.set(|config| config.short_after_cut = taken)
+    }
+
     /// Whether the referrers API needs `ecr:ListImageReferrers` instead of `ecr:BatchGetImage`.
     pub fn referrers_own_right(self, own: bool) -> Self {
         self.set(|config| config.referrers_own_right = own)

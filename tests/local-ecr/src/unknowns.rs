@@ -33,6 +33,8 @@ pub enum Unknown {
     UploadStatus,
     /// [`Builder::single_post`].
     SinglePost,
+    /// [`Builder::short_after_cut`].
+    ShortAfterCut,
     /// [`Builder::too_many_tags`].
     TooManyTags,
     /// [`Builder::archived_image`].
@@ -57,6 +59,7 @@ impl Unknown {
         Self::UploadCancel,
         Self::UploadStatus,
         Self::SinglePost,
+        Self::ShortAfterCut,
         Self::TooManyTags,
         Self::ArchivedImage,
         Self::ReferrersRight,
@@ -77,6 +80,7 @@ impl Unknown {
             Self::UploadCancel => config.upload_cancel = false,
             Self::UploadStatus => config.upload_status = UploadStatus::Progress,
             Self::SinglePost => config.single_post = true,
+            Self::ShortAfterCut => config.short_after_cut = false,
             Self::TooManyTags => config.too_many_tags = TooManyTags::TagInvalid,
             Self::ArchivedImage => config.archived_image = ArchivedImage::Inaccessible,
             Self::ReferrersRight => config.referrers_own_right = true,

@@ -201,9 +201,9 @@ impl Exchange<'_> {
                 "The upload with id '{id}' in the repository with name '{repository}' in registry with id '{account}' cannot be completed because it does not have any parts"
             )));
         }
-        // What a cut left behind may be short: a client may go on from there.
         let earlier = upload.parts().split_last().map_or(&[][..], |(_, earlier)| earlier);
-        if earlier.iter().any(|part| part.whole && part.length < PART_MINIMUM) {
+        let excused = self.shared.config.short_after_cut;
+        if earlier.iter().any(|part| part.length < PART_MINIMUM && (part.whole || !excused)) {
             return Err(invalid("All layer parts except the last part should be at least 5MB"));
         }
         let algorithm = if self.shared.config.sha512 { digest.algorithm() } else { Algorithm::Sha256 };

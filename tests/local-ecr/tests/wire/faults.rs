@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use local_ecr::{Answer, Fault, FaultKind, LocalEcr, ViolationKind};
+use local_ecr::{Answer, Fault, FaultKind, LocalEcr, UploadStatus, ViolationKind};
 
 use crate::client::{Client, exchange, sha256};
 
@@ -34,7 +34,8 @@ fn the_nth_request_is_struck() {
 
 #[test]
 fn a_cut_in_the_body_keeps_what_came() {
-    let ecr = server([Fault::on("PUT", "/uploads/").does(FaultKind::CutAfter(1000))]);
+    let cut = Fault::on("PUT", "/uploads/").does(FaultKind::CutAfter(1000));
+    let ecr = LocalEcr::builder().repository("app").short_after_cut(true).fault(cut).start().expect("starts");
     let client = Client::new(&ecr);
     let session = client.open("app");
     let bytes = vec![3; 100_000];
@@ -44,6 +45,27 @@ fn a_cut_in_the_body_keeps_what_came() {
     assert_eq!(ecr.journal()[1].bytes, 1000);
     client.send("PUT", &finish, &[], &bytes).refuses(416, "BLOB_UPLOAD_INVALID", "is 0 instead of 1000");
     assert_eq!(client.send("PUT", &finish, &[("Content-Range", "1000-99999")], &bytes[1000..]).status, 201);
+}
+
+#[test]
+fn cuts_follow_one_another_and_each_keeps_what_came() {
+    let every = Fault::on("PATCH", "/uploads/").times(u64::MAX).does(FaultKind::CutAfter(6 << 20));
+    let ecr = LocalEcr::builder().repository("app").upload_status(UploadStatus::Progress).fault(every);
+    let ecr = ecr.start().expect("starts");
+    let client = Client::new(&ecr);
+    let session = client.open("app");
+    let bytes: Vec<u8> = (0..=250).cycle().take(16 << 20).collect();
+    for first in [0, 6 << 20] {
+        let range = format!("{first}-{}", bytes.len() - 1);
+        assert_eq!(client.send("PATCH", &session, &[("Content-Range", &range)], &bytes[first..]).status, 0);
+        ecr.wait_for_quiet();
+        let got = client.get(&session);
+        assert_eq!((got.status, got.header("range")), (204, Some(format!("0-{}", first + (6 << 20) - 1).as_str())));
+    }
+    // What is shorter than that isn't cut.
+    let range = format!("{}-{}", 12 << 20, bytes.len() - 1);
+    assert_eq!(client.send("PATCH", &session, &[("Content-Range", &range)], &bytes[12 << 20..]).status, 201);
+    assert_eq!(client.send("PUT", &format!("{session}?digest={}", sha256(&bytes)), &[], b"").status, 201);
 }
 
 #[test]

@@ -75,13 +75,35 @@ fn a_short_part_fails_at_the_end() {
 
 #[test]
 fn what_came_before_a_cut_stays() {
-    let ecr = server();
+    let ecr = LocalEcr::builder().repository("app").short_after_cut(true).start().expect("starts");
     let client = Client::new(&ecr);
     let session = client.open("app");
     client.hang_up("PATCH", &session, &[2; 1000]);
     client.send("PATCH", &session, &[], &[2; 1500]).refuses(416, "BLOB_UPLOAD_INVALID", "is 0 instead of 1000");
     let finish = format!("{session}?digest={}", sha256(&[2; 1500]));
     assert_eq!(client.send("PUT", &finish, &[("Content-Range", "1000-1499")], &[2; 500]).status, 201);
+}
+
+#[test]
+fn what_a_cut_left_behind_may_be_too_short_for_a_part() {
+    for (length, status) in [(1000, 400), (6 * MIB, 201)] {
+        let ecr = LocalEcr::builder().repository("app").short_after_cut(false).start().expect("starts");
+        let client = Client::new(&ecr);
+        let session = client.open("app");
+        client.hang_up("PATCH", &session, &vec![2; length]);
+        client.send("PATCH", &session, &[], &[2; 1500]).refuses(
+            416,
+            "BLOB_UPLOAD_INVALID",
+            &format!("is 0 instead of {length}"),
+        );
+        let finish = format!("{session}?digest={}", sha256(&vec![2; length + 500]));
+        let range = format!("{length}-{}", length + 499);
+        let got = client.send("PUT", &finish, &[("Content-Range", &range)], &[2; 500]);
+        assert_eq!(got.status, status, "{}", got.text());
+        if status == 400 {
+            assert_eq!(client.send("DELETE", &session, &[], b"").status, 204);
+        }
+    }
 }
 
 #[test]
