@@ -18,6 +18,8 @@ pub enum Ending {
     Done,
     /// It isn't, and the attempt's bytes don't count.
     GivenUp,
+    /// It isn't, and the attempt's bytes count as far as the registry says that it kept them: another attempt goes on there.
+    Broken,
 }
 
 /// Something that happened.
@@ -77,6 +79,8 @@ pub enum Event {
         role: Role,
         /// Its size in bytes.
         size: u64,
+        /// Bytes that earlier attempts brought there.
+        from: u64,
     },
     /// An attempt has moved on.
     Moved {

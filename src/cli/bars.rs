@@ -53,10 +53,12 @@ impl Reporter for Bars {
                 self.total.set_length(self.total.length().unwrap_or_default().saturating_sub(*size));
                 self.total.tick();
             }
-            Event::Started { attempt, digest, role, size, .. } => {
+            Event::Started { attempt, digest, role, size, from, .. } => {
                 let bar = self.all.insert_before(&self.total, ProgressBar::new(*size));
                 bar.set_style(style("{prefix:22} {wide_bar} {decimal_bytes:>10}/{decimal_total_bytes:10}", self.utf8));
                 bar.set_prefix(format!("{} {}", render::role(*role), &digest.short()[..8]));
+                bar.set_position(*from);
+                self.total.inc(*from);
                 flights.insert(*attempt, bar);
             }
             Event::Moved { attempt, bytes } => {
@@ -67,8 +69,8 @@ impl Reporter for Bars {
             }
             Event::Ended { attempt, ending } => {
                 let Some(bar) = flights.remove(attempt) else { return };
-                if *ending == Ending::GivenUp {
-                    // This attempt's bytes only: a retry takes them back off the bar.
+                if *ending != Ending::Done {
+                    // This attempt's bytes only: a retry takes them back off the bar, and counts again what is there.
                     self.total.dec(bar.position());
                 }
                 bar.finish_and_clear();

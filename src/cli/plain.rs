@@ -25,6 +25,8 @@ struct State {
     since: Instant,
     total: u64,
     done: u64,
+    /// Bytes that went over the line, those among them that were in vain.
+    sent: u64,
     flights: HashMap<Attempt, Flight>,
 }
 
@@ -43,7 +45,7 @@ pub(super) struct Plain {
 
 impl Plain {
     pub(super) fn new() -> Self {
-        let state = State { since: Instant::now(), total: 0, done: 0, flights: HashMap::new() };
+        let state = State { since: Instant::now(), total: 0, done: 0, sent: 0, flights: HashMap::new() };
         let state = Arc::new(Mutex::new(state));
         let (quit, quitting) = channel();
         let watched = state.clone();
@@ -67,8 +69,8 @@ fn beat(state: &Mutex<State>, quitting: &Receiver<()>) {
     while quitting.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
         let state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let moved = state.moved();
-        let rate = moved.saturating_sub(before) / HEARTBEAT.as_secs();
-        before = moved;
+        let rate = (state.sent - before) / HEARTBEAT.as_secs();
+        before = state.sent;
         let seconds = state.since.elapsed().as_secs();
         match (moved * 100).checked_div(state.total) {
             Some(percent) => line(&format!(
@@ -92,13 +94,17 @@ impl Reporter for Plain {
     fn report(&self, event: &Event) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Started { attempt, repository, digest, role, size } => {
+            Event::Started { attempt, repository, digest, role, size, from } => {
                 let name = format!("{} {} ({})", render::role(*role), digest.short(), render::size(*size));
-                line(&format!("uploading {name} to {repository}"));
-                let flight = Flight { name, size: *size, moved: 0, since: Instant::now() };
+                match from {
+                    0 => line(&format!("uploading {name} to {repository}")),
+                    from => line(&format!("going on with {name} to {repository} at {}", render::size(*from))),
+                }
+                let flight = Flight { name, size: *size, moved: *from, since: Instant::now() };
                 state.flights.insert(*attempt, flight);
             }
             Event::Moved { attempt, bytes } => {
+                state.sent += bytes;
                 if let Some(flight) = state.flights.get_mut(attempt) {
                     flight.moved += bytes;
                 }
@@ -111,6 +117,9 @@ impl Reporter for Plain {
                         line(&format!("uploaded {} in {:.1} s", flight.name, flight.since.elapsed().as_secs_f64()));
                     }
                     Ending::GivenUp => line(&format!("gave up {}", flight.name)),
+                    Ending::Broken => {
+                        line(&format!("broke off {} after {}", flight.name, render::size(flight.moved)));
+                    }
                 }
             }
             other => {

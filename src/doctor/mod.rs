@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::oci::reference::Reference;
 use crate::plan;
-use crate::push::retry::Retry;
+use crate::push::retry::{Bounds, Retry};
 use crate::push::sessions::Sessions;
 use crate::reach::{self, Access, Reached};
 use crate::trust::Trust;
@@ -149,7 +149,13 @@ async fn all(examination: &Examination, reporter: &Arc<dyn Reporter>, sessions: 
     let files = access.ca_files.clone();
     let trust = tokio::task::spawn_blocking(move || Trust::load(&files)).await.map_err(Error::task)??;
     let ecr = EcrRegistry::of(&repository.host);
-    let patient = Patient { examination, ecr, trust, retry: Retry::new(access.retries, reporter.clone()), reporter };
+    let patient = Patient {
+        examination,
+        ecr,
+        trust,
+        retry: Retry::new(Bounds::new(access.retries, access.timeout), reporter.clone()),
+        reporter,
+    };
 
     let mut notes = Notes { checks: Vec::new(), reporter: reporter.clone() };
     notes.good("host", patient.host());

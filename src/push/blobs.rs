@@ -8,6 +8,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::mounts::Mounts;
+use tokio_util::sync::CancellationToken;
+
 use super::pace::{Bucket, Flight, Lanes};
 use super::presence::Presence;
 use super::reader::Pool;
@@ -97,6 +99,7 @@ impl Run<'_> {
         });
         let uploader = Uploader {
             destinations: self.destinations,
+            stops: self.destinations.iter().map(|_| CancellationToken::new()).collect(),
             root: &self.image.root().manifest.digest,
             retry: &self.retry,
             sessions: self.sessions,
@@ -158,12 +161,10 @@ impl Run<'_> {
                 }
             }
             traffic.look(&load, !waiting.is_empty());
-            // Nobody is left to send to: what is in flight is stopped now and not at its end.
-            if plan.uploads.iter().all(|upload| needed(upload, &failures).is_empty()) {
-                drop(flying);
-                self.sessions.cancel_all().await;
-                break;
-            }
+        }
+        if failures.iter().any(|failures| !failures.is_empty()) {
+            // What was being opened when it was stopped.
+            self.sessions.cancel_all().await;
         }
         for (outcome, mut failures) in outcomes.iter_mut().zip(failures) {
             let error = if failures.len() > 1 {

@@ -5,6 +5,7 @@
 mod arrival;
 mod availability;
 mod blobs;
+mod course;
 mod mounts;
 pub(crate) mod opening;
 pub mod pace;
@@ -26,7 +27,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use thiserror::Error;
 
 use self::mounts::Mounts;
-use self::retry::Retry;
+use self::retry::{Bounds, Retry};
 use self::sessions::Sessions;
 use self::turns::Turns;
 use self::upload::UploadError;
@@ -167,15 +168,10 @@ pub enum PushError {
 
 /// The failures, those with the same cause in one line.
 fn lines(failures: &[UploadError]) -> String {
-    // An algorithm that isn't everybody's may be the reason.
-    let name = |digest: &Digest| match digest.algorithm() {
-        Algorithm::Sha256 => digest.short().to_owned(),
-        Algorithm::Sha512 => format!("sha512:{}", digest.short()),
-    };
     let mut lines: Vec<(String, Vec<String>)> = Vec::new();
     for failure in failures {
         let (cause, blob) = match failure {
-            UploadError::Registry { digest, source } => (chain(source), name(digest)),
+            UploadError::Registry { digest, source } => (chain(source), named(digest)),
             UploadError::Read(error) => (chain(&**error), String::new()),
         };
         match lines.iter_mut().find(|(known, _)| *known == cause) {
@@ -192,6 +188,14 @@ fn lines(failures: &[UploadError]) -> String {
         blobs => format!("\n  {blobs}: {cause}"),
     };
     lines.iter().map(line).collect()
+}
+
+/// A digest in short; which kind it is matters where it isn't the usual one.
+fn named(digest: &Digest) -> String {
+    match digest.algorithm() {
+        Algorithm::Sha256 => digest.short().to_owned(),
+        Algorithm::Sha512 => format!("sha512:{}", digest.short()),
+    }
 }
 
 /// What became of one tag.
@@ -285,7 +289,8 @@ pub async fn push(
     sessions: &Sessions,
     reporter: &Arc<dyn Reporter>,
 ) -> Pushed {
-    let retry = Retry::new(options.retries, reporter.clone());
+    let timeout = destinations.iter().map(|destination| destination.registry.timeout()).max().unwrap_or_default();
+    let retry = Retry::new(Bounds::new(options.retries, timeout), reporter.clone());
     let run = Run { image, destinations, options: &options, sessions, reporter, retry };
     let mounts = Mounts::new(image, &options.mount_from, &options.known);
     let mut outcomes: Vec<Outcome> = destinations.iter().map(untouched).collect();

@@ -1,9 +1,11 @@
-//! Reads a blob once, hashes it, and hands its pieces to every upload that wants them.
+//! Reads a blob, hashes it, and hands to every upload the pieces that it wants.
 //!
-//! The last piece leaves only when the digest is right: no registry ever gets the end of a corrupt blob.
+//! The last piece leaves only when the digest is right: no registry ever gets the end of a corrupt blob. Over all readings of
+//! a blob each byte is hashed once.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -77,26 +79,112 @@ impl Pool {
     }
 }
 
-/// Sends the pieces of `blob` to all of `wanted`, as fast as the slowest takes them; one that went away is left out.
+/// An upload that wants a blob's bytes from this one on.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The number of the first byte.
+    pub from: u64,
+    /// Where the pieces go.
+    pub pieces: Sender<Result<Bytes, Broken>>,
+}
+
+/// How far a blob has been hashed, in all readings of it so far.
+#[derive(Debug)]
+pub struct Hashing {
+    state: State,
+    /// What the file looked like that was hashed.
+    file: Option<Stamp>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// So many bytes were taken in.
+    Running(Verifier, u64),
+    /// The whole blob was, and it is right.
+    Right,
+}
+
+/// What changes when a file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp([i64; 5], [u64; 2]);
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
+        let [modified, modified_ns, changed, changed_ns] = times;
+        let length = metadata.len().try_into().unwrap_or(i64::MAX);
+        Self([modified, modified_ns, changed, changed_ns, length], [metadata.dev(), metadata.ino()])
+    }
+}
+
+impl Hashing {
+    /// Nothing of `blob` has been hashed yet.
+    #[must_use]
+    pub fn new(blob: &Blob) -> Self {
+        Self { state: State::Running(Verifier::new(&blob.digest, blob.size), 0), file: None }
+    }
+
+    /// What is known so far, for a reading; nothing is left.
+    pub(super) fn take(&mut self, blob: &Blob) -> Self {
+        std::mem::replace(self, Self::new(blob))
+    }
+
+    /// Begins anew when the file is another one than before.
+    fn look_at(&mut self, blob: &Blob, metadata: &Metadata) {
+        let stamp = Stamp::of(metadata);
+        if self.file.is_some_and(|before| before != stamp) {
+            *self = Self::new(blob);
+        }
+        self.file = Some(stamp);
+    }
+
+    /// The first byte that is still to be hashed; none once all are.
+    fn position(&self) -> Option<u64> {
+        match &self.state {
+            State::Running(_, position) => Some(*position),
+            State::Right => None,
+        }
+    }
+
+    /// Takes in what is new in a piece that begins at `at`, which isn't behind the first byte that is still to be hashed.
+    fn update(&mut self, at: u64, piece: &[u8]) {
+        let State::Running(verifier, position) = &mut self.state else { return };
+        let known = usize::try_from(position.saturating_sub(at)).unwrap_or(usize::MAX);
+        if let Some(new) = piece.get(known..) {
+            verifier.update(new);
+            *position += new.len() as u64;
+        }
+    }
+
+    /// Says whether it is right, with all bytes taken in.
+    fn finish(&mut self) -> Result<(), Mismatch> {
+        match std::mem::replace(&mut self.state, State::Right) {
+            State::Running(verifier, _) => verifier.finish(),
+            State::Right => Ok(()),
+        }
+    }
+}
+
+/// Sends to all of `wanted` what they want of `blob`, as fast as the slowest takes it; one that went away is left out.
 ///
 /// Blocks. Ends early, without an error, when nobody is left.
 ///
 /// # Errors
 /// When the file can't be read, or its bytes are not what the descriptor says; everybody has been told then.
-pub fn send(blob: &Blob, pool: &Pool, mut wanted: Vec<Sender<Result<Bytes, Broken>>>) -> Result<(), ReadError> {
+pub fn send(blob: &Blob, pool: &Pool, hashing: &mut Hashing, mut wanted: Vec<Wanted>) -> Result<(), ReadError> {
     let sent = match &blob.content {
         // Hashed when it was taken into memory.
         Content::Held(bytes) => {
             if !bytes.is_empty() {
-                hand(&mut wanted, bytes);
+                hand(&mut wanted, 0, bytes);
             }
             Ok(())
         }
-        Content::File(path) => send_file(blob, path, pool, &mut wanted),
+        Content::File(path) => send_file(blob, path, pool, hashing, &mut wanted),
     };
     if sent.is_err() {
         for upload in &wanted {
-            let _ = upload.blocking_send(Err(Broken));
+            let _ = upload.pieces.blocking_send(Err(Broken));
         }
     }
     sent
@@ -106,51 +194,68 @@ fn send_file(
     blob: &Blob,
     path: &Path,
     pool: &Pool,
-    wanted: &mut Vec<Sender<Result<Bytes, Broken>>>,
+    hashing: &mut Hashing,
+    wanted: &mut Vec<Wanted>,
 ) -> Result<(), ReadError> {
     let unreadable = |source| ReadError::Unreadable { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(unreadable)?;
-    let mut verifier = Verifier::new(&blob.digest, blob.size);
-    let mut last: Option<Bytes> = None;
-    let mut seen = 0;
+    let of_size = |found| Mismatch::Size { expected: blob.digest.clone(), size: blob.size, found };
+    let file = File::open(path).map_err(unreadable)?;
+    hashing.look_at(blob, &file.metadata().map_err(unreadable)?);
+    let mut last: Option<(u64, Bytes)> = None;
+    let mut at = 0;
     loop {
+        at = next(at, hashing, wanted);
         let mut buffer = pool.take();
-        let length = fill(&mut file, &mut buffer).map_err(unreadable)?;
+        let length = fill(&file, &mut buffer, at).map_err(unreadable)?;
         let piece = Pooled { buffer, length, pool: pool.clone() };
         if length == 0 {
             break;
         }
-        seen += length as u64;
-        if seen > blob.size {
+        if at + length as u64 > blob.size {
             // It grew since it was checked; more than the descriptor says must never leave.
-            let (expected, size) = (blob.digest.clone(), blob.size);
-            return Err(Mismatch::Size { expected, size, found: seen }.into());
+            return Err(of_size(at + length as u64).into());
         }
-        verifier.update(piece.as_ref());
-        if let Some(ready) = last.replace(Bytes::from_owner(piece))
-            && !hand(wanted, &ready)
+        hashing.update(at, piece.as_ref());
+        if let Some((begins, ready)) = last.replace((at, Bytes::from_owner(piece)))
+            && !hand(wanted, begins, &ready)
         {
             return Ok(());
         }
+        at += length as u64;
     }
-    verifier.finish()?;
-    if let Some(ready) = last {
-        hand(wanted, &ready);
+    if at != blob.size {
+        return Err(of_size(at).into());
+    }
+    hashing.finish()?;
+    if let Some((begins, ready)) = last {
+        hand(wanted, begins, &ready);
     }
     Ok(())
 }
 
-/// Hands a piece to everybody who is still there, and says whether anybody is.
-fn hand(wanted: &mut Vec<Sender<Result<Bytes, Broken>>>, piece: &Bytes) -> bool {
-    wanted.retain(|upload| upload.blocking_send(Ok(piece.clone())).is_ok());
+/// The first byte from `at` on that somebody wants, or that is still to be hashed.
+fn next(at: u64, hashing: &Hashing, wanted: &[Wanted]) -> u64 {
+    let first = wanted.iter().map(|upload| upload.from).chain(hashing.position()).min();
+    first.map_or(at, |first| first.max(at))
+}
+
+/// Hands a piece that begins at `at` to everybody who is still there and wants it, and says whether anybody is there.
+fn hand(wanted: &mut Vec<Wanted>, at: u64, piece: &Bytes) -> bool {
+    wanted.retain(|upload| {
+        let unwanted = usize::try_from(upload.from.saturating_sub(at)).unwrap_or(usize::MAX);
+        if unwanted >= piece.len() {
+            return !upload.pieces.is_closed();
+        }
+        upload.pieces.blocking_send(Ok(piece.slice(unwanted..))).is_ok()
+    });
     !wanted.is_empty()
 }
 
-/// Reads until the buffer is full or the file ends.
-fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads from byte `at` on until the buffer is full or the file ends.
+fn fill(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
-        match file.read(&mut buffer[length..]) {
+        match file.read_at(&mut buffer[length..], at + length as u64) {
             Ok(0) => break,
             Ok(more) => length += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -163,35 +268,62 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::FileExt;
 
     use proptest::prelude::*;
+    use tempfile::NamedTempFile;
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::image::Role;
     use crate::oci::digest::{Algorithm, Digest};
 
-    /// What two readers get of a file with `bytes` whose descriptor is for `described`.
-    fn sent(bytes: &[u8], described: &[u8]) -> (Vec<Vec<u8>>, Result<(), ReadError>) {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
+    fn file(bytes: &[u8]) -> NamedTempFile {
+        let mut file = NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
-        let blob = Blob {
+        file
+    }
+
+    /// A blob in `file` whose descriptor is for `described`.
+    fn blob(file: &NamedTempFile, described: &[u8]) -> Blob {
+        Blob {
             digest: Digest::of(Algorithm::Sha256, described),
             size: described.len() as u64,
             media_type: "text/plain".into(),
             role: Role::Config,
             content: Content::File(file.path().to_owned()),
-        };
-        let (senders, mut receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel(64)).unzip();
-        let result = send(&blob, &Pool::default(), senders);
-        let got = receivers.iter_mut().map(|receiver| {
-            let mut got = Vec::new();
-            while let Some(Ok(piece)) = receiver.blocking_recv() {
-                got.extend_from_slice(&piece);
-            }
-            got
+        }
+    }
+
+    /// What those get who want a blob from these bytes on. One that takes no more than `pieces` goes away then.
+    fn read(blob: &Blob, hashing: &mut Hashing, from: &[(u64, usize)]) -> (Vec<Vec<u8>>, Result<(), ReadError>) {
+        let mut wanted = Vec::new();
+        let takers = from.iter().map(|(from, most)| {
+            let (pieces, mut receiver) = mpsc::channel(WAITING);
+            wanted.push(Wanted { from: *from, pieces });
+            let most = *most;
+            std::thread::spawn(move || {
+                let mut got = Vec::new();
+                for _ in 0..most {
+                    let Some(Ok(piece)) = receiver.blocking_recv() else { break };
+                    got.extend_from_slice(&piece);
+                }
+                got
+            })
         });
-        (got.collect(), result)
+        let takers: Vec<_> = takers.collect();
+        let result = send(blob, &Pool::default(), hashing, wanted);
+        (takers.into_iter().map(|taker| taker.join().unwrap()).collect(), result)
+    }
+
+    fn sent(bytes: &[u8], described: &[u8]) -> (Vec<Vec<u8>>, Result<(), ReadError>) {
+        let file = file(bytes);
+        let blob = blob(&file, described);
+        read(&blob, &mut Hashing::new(&blob), &[(0, usize::MAX); 2])
+    }
+
+    fn noise(length: usize) -> Vec<u8> {
+        (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
     }
 
     proptest! {
@@ -199,7 +331,7 @@ mod tests {
 
         #[test]
         fn pieces_tile_the_blob(length in 0_usize..3 * PIECE, flip in proptest::option::of(any::<prop::sample::Index>())) {
-            let good: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
+            let good = noise(length);
             let mut bytes = good.clone();
             let flipped = flip.filter(|_| length > 0).map(|at| bytes[at.index(length)] ^= 1).is_some();
             let (got, result) = sent(&bytes, &good);
@@ -213,6 +345,37 @@ mod tests {
                 }
             }
         }
+
+        /// Readings that end early, at any place and for any reason, and go on anywhere.
+        #[test]
+        fn readings_from_any_bytes_on_tile_the_blob(
+            length in 1_usize..4 * PIECE,
+            readings in prop::collection::vec(
+                prop::collection::vec((any::<prop::sample::Index>(), 0_usize..5), 1..4), 1..5
+            ),
+        ) {
+            let bytes = noise(length);
+            let file = file(&bytes);
+            let blob = blob(&file, &bytes);
+            let mut hashing = Hashing::new(&blob);
+            let numbered = |(from, most): &(prop::sample::Index, usize)| (from.index(length) as u64, *most);
+            let readings = readings.iter().map(|reading| reading.iter().map(numbered).collect::<Vec<_>>());
+            let mut hashed = 0;
+            for from in readings.chain([vec![(0, usize::MAX)]]) {
+                let (got, result) = read(&blob, &mut hashing, &from);
+                prop_assert!(result.is_ok());
+                for (got, (from, most)) in got.iter().zip(&from) {
+                    let rest = &bytes[usize::try_from(*from).unwrap()..];
+                    prop_assert!(rest.starts_with(got));
+                    prop_assert!(got.len() == rest.len() || *most != usize::MAX);
+                }
+                // A byte that was taken in twice, or left out, would make the digest wrong.
+                let position = hashing.position().unwrap_or(length as u64);
+                prop_assert!(position >= hashed, "hashed again");
+                hashed = position;
+            }
+            prop_assert_eq!(hashing.position(), None);
+        }
     }
 
     #[test]
@@ -220,5 +383,18 @@ mod tests {
         let long = vec![7; PIECE + 5];
         assert!(matches!(sent(&long, &long[..PIECE]).1, Err(ReadError::Corrupt(Mismatch::Size { .. }))));
         assert!(matches!(sent(&long[..9], &long).1, Err(ReadError::Corrupt(Mismatch::Size { .. }))));
+    }
+
+    #[test]
+    fn a_file_that_changes_between_two_readings_is_hashed_anew() {
+        let bytes = noise(2 * PIECE);
+        let file = file(&bytes);
+        let blob = blob(&file, &bytes);
+        let mut hashing = Hashing::new(&blob);
+        assert!(read(&blob, &mut hashing, &[(0, usize::MAX)]).1.is_ok());
+        file.as_file().write_all_at(&[bytes[5] ^ 1], 5).unwrap();
+        let (got, result) = read(&blob, &mut hashing, &[(PIECE as u64, usize::MAX)]);
+        assert!(matches!(result, Err(ReadError::Corrupt(Mismatch::Digest { .. }))));
+        assert!(got[0].len() < PIECE);
     }
 }

@@ -1,7 +1,7 @@
 //! An attempt failed: wait so long, or stop. The decision is pure; [`Retry::run`] carries it out.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::blobs::Load;
 use crate::event::{Event, Reporter};
@@ -16,30 +16,95 @@ const CAP: Duration = Duration::from_secs(20);
 /// A registry that asks for more than this is unavailable.
 const MOST_ASKED: Duration = Duration::from_mins(2);
 
-/// How long to wait before attempt `failed + 1`, or `None` to stop.
+/// Bytes more that a registry must have for a cut to count as progress.
+const PROGRESS: u64 = 4 * 1024 * 1024;
+
+/// How many times `--timeout` may be lost without progress.
+const TIMEOUTS: u32 = 10;
+
+/// The least that may be lost: a short `--timeout` is no reason for fewer attempts.
+const LEAST_PATIENCE: Duration = Duration::from_mins(2);
+
+/// How long it goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Further attempts without progress.
+    pub retries: u32,
+    /// Time that may be lost without progress.
+    pub time: Duration,
+}
+
+impl Bounds {
+    /// For so many `--retries` and this `--timeout`.
+    #[must_use]
+    pub fn new(retries: u32, timeout: Duration) -> Self {
+        Self { retries, time: timeout.saturating_mul(TIMEOUTS).max(LEAST_PATIENCE) }
+    }
+}
+
+/// What has failed since there was progress last.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Failures {
+    /// Attempts.
+    count: u32,
+    /// Time in which nothing moved: waits, and silence.
+    lost: Duration,
+    /// The most bytes that the registry was known to have.
+    most: u64,
+}
+
+impl Failures {
+    /// How many attempts failed.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// One more attempt failed, in which nothing moved for `lost`.
+    pub fn add(&mut self, lost: Duration) {
+        self.count = self.count.saturating_add(1);
+        self.lost = self.lost.saturating_add(lost);
+    }
+
+    /// Another attempt waits for so long.
+    pub fn wait(&mut self, wait: Duration) {
+        self.lost = self.lost.saturating_add(wait);
+    }
+
+    /// The registry has so many bytes. Only what it never had before is progress: sessions that are lost and begun again
+    /// and again are none.
+    pub fn reached(&mut self, bytes: u64) {
+        if bytes >= self.most.saturating_add(PROGRESS) {
+            *self = Self { most: bytes, ..Self::default() };
+        }
+    }
+}
+
+/// How long to wait before the next attempt after these failures, or `None` to stop.
 ///
 /// Exponential with full jitter: `random` is in 0..1. What the registry asks for is honoured as a lower bound.
 #[must_use]
-pub fn wait(failed: u32, retries: u32, asked: Option<Duration>, random: f64) -> Option<Duration> {
-    if failed > retries || asked.is_some_and(|asked| asked > MOST_ASKED) {
+pub fn wait(failures: Failures, bounds: Bounds, asked: Option<Duration>, random: f64) -> Option<Duration> {
+    if failures.count > bounds.retries || asked.is_some_and(|asked| asked > MOST_ASKED) {
         return None;
     }
-    let ceiling = BASE.saturating_mul(2_u32.saturating_pow(failed.saturating_sub(1))).min(CAP);
-    Some(ceiling.mul_f64(random.clamp(0.0, 1.0)).max(asked.unwrap_or_default()))
+    let ceiling = BASE.saturating_mul(2_u32.saturating_pow(failures.count.saturating_sub(1))).min(CAP);
+    let wait = ceiling.mul_f64(random.clamp(0.0, 1.0)).max(asked.unwrap_or_default());
+    Some(wait).filter(|wait| failures.lost.saturating_add(*wait) <= bounds.time)
 }
 
 /// Tries again what is transient.
 #[derive(Clone)]
 pub struct Retry {
-    retries: u32,
+    bounds: Bounds,
     reporter: Arc<dyn Reporter>,
     load: Arc<Load>,
 }
 
 impl Retry {
-    /// At most `retries` further attempts; each wait is reported.
-    pub fn new(retries: u32, reporter: Arc<dyn Reporter>) -> Self {
-        Self { retries, reporter, load: Arc::default() }
+    /// Further attempts within these bounds; each wait is reported.
+    pub fn new(bounds: Bounds, reporter: Arc<dyn Reporter>) -> Self {
+        Self { bounds, reporter, load: Arc::default() }
     }
 
     /// What is noted of refusals, and of what moves.
@@ -57,29 +122,34 @@ impl Retry {
         what: &str,
         mut attempt: impl AsyncFnMut() -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
-        let mut failed = 0;
+        let mut failures = Failures::default();
         loop {
+            let began = Instant::now();
             let error = match attempt().await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            failed += 1;
-            if !error.is_transient() || !self.pause(what, &error, failed).await {
-                return Err(error.after(failed));
-            }
+            failures.add(began.elapsed());
+            let Some(wait) = self.wait(failures, &error).filter(|_| error.is_transient()) else {
+                return Err(error.after(failures.count));
+            };
+            failures.wait(wait);
+            self.report(what, &error, wait);
+            tokio::time::sleep(wait).await;
         }
     }
 
-    /// Waits before the next attempt at something that may be tried again, or says that it was tried often enough.
-    pub async fn pause(&self, what: &str, error: &RegistryError, failed: u32) -> bool {
+    /// How long to wait before the next attempt at something that may be tried again; `None` if it was tried often enough.
+    pub(super) fn wait(&self, failures: Failures, error: &RegistryError) -> Option<Duration> {
         if error.asks_for_less() {
             self.load.refused();
         }
-        let Some(wait) = wait(failed, self.retries, error.retry_after(), fastrand::f64()) else { return false };
-        let (what, why) = (what.to_owned(), error.brief());
-        self.reporter.report(&Event::Waiting { what, why, wait });
-        tokio::time::sleep(wait).await;
-        true
+        wait(failures, self.bounds, error.retry_after(), fastrand::f64())
+    }
+
+    /// Says that `what` will be tried again.
+    pub(super) fn report(&self, what: &str, error: &RegistryError, wait: Duration) {
+        self.reporter.report(&Event::Waiting { what: what.to_owned(), why: error.brief(), wait });
     }
 }
 
@@ -89,26 +159,78 @@ mod tests {
 
     use super::*;
 
+    const MIB: u64 = 1024 * 1024;
+
+    fn failed(count: u32, lost: u64) -> Failures {
+        Failures { count, lost: Duration::from_secs(lost), most: 0 }
+    }
+
+    fn bounds(retries: u32) -> Bounds {
+        Bounds::new(retries, Duration::from_mins(1))
+    }
+
     #[test]
     fn grows_and_stops() {
-        let check = |failed, expected: Option<u64>| {
-            assert_eq!(wait(failed, 8, None, 1.0), expected.map(Duration::from_millis), "{failed}");
+        let check = |count, lost, expected: Option<u64>| {
+            let wait = wait(failed(count, lost), bounds(8), None, 1.0);
+            assert_eq!(wait, expected.map(Duration::from_millis), "{count} {lost}");
         };
-        check(1, Some(500));
-        check(2, Some(1000));
-        check(4, Some(4000));
-        check(8, Some(20_000));
-        check(9, None);
-        assert_eq!(wait(1, 0, None, 0.5), None);
-        assert_eq!(wait(1, 5, Some(Duration::from_secs(7)), 0.0), Some(Duration::from_secs(7)));
-        assert_eq!(wait(1, 5, Some(Duration::from_hours(1)), 0.0), None);
+        check(1, 0, Some(500));
+        check(2, 0, Some(1000));
+        check(4, 0, Some(4000));
+        check(8, 0, Some(20_000));
+        check(9, 0, None);
+        check(8, 580, Some(20_000));
+        check(8, 581, None);
+        check(1, 600, None);
+        let asked = |retries, asked| wait(failed(1, 0), bounds(retries), asked, 0.0);
+        assert_eq!(wait(failed(1, 0), bounds(0), None, 0.5), None);
+        assert_eq!(asked(5, Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
+        assert_eq!(asked(5, Some(Duration::from_hours(1))), None);
+    }
+
+    #[test]
+    fn a_short_timeout_is_no_reason_for_fewer_attempts() {
+        assert_eq!(Bounds::new(5, Duration::from_secs(1)).time, Duration::from_mins(2));
+        assert_eq!(Bounds::new(5, Duration::from_mins(5)).time, Duration::from_mins(50));
+    }
+
+    #[test]
+    fn progress_is_what_was_never_there_before() {
+        let mut failures = Failures::default();
+        let mut check = |bytes: u64, expected: u32| {
+            failures.add(Duration::from_secs(1));
+            failures.reached(bytes);
+            assert_eq!((failures.count, failures.lost.as_secs()), (expected, u64::from(expected)), "{bytes}");
+        };
+        check(0, 1);
+        check(3 * MIB, 2);
+        check(4 * MIB, 0);
+        check(7 * MIB, 1);
+        check(8 * MIB, 0);
+        check(0, 1);
+        check(8 * MIB, 2);
+        check(100 * MIB, 0);
     }
 
     proptest! {
         #[test]
-        fn bounded(failed in 1_u32.., retries: u32, random in 0.0..1.0_f64) {
-            if let Some(wait) = wait(failed, retries, None, random) {
-                prop_assert!(wait <= CAP && failed <= retries);
+        fn bounded(count in 1_u32.., retries: u32, random in 0.0..1.0_f64) {
+            if let Some(wait) = wait(failed(count, 0), bounds(retries), None, random) {
+                prop_assert!(wait <= CAP && count <= retries);
+            }
+        }
+
+        /// However little or much each attempt brings, it ends.
+        #[test]
+        fn ends(size in 1_u64..1 << 36, reached in prop::collection::vec(any::<prop::sample::Index>(), 1..50)) {
+            let (mut failures, mut attempts) = (Failures::default(), 0_u64);
+            let mut reached = reached.into_iter().cycle();
+            while wait(failures, bounds(5), None, 0.0).is_some() {
+                failures.add(Duration::ZERO);
+                failures.reached(reached.next().map_or(0, |at| at.index(usize::MAX) as u64 % size));
+                attempts += 1;
+                prop_assert!(attempts <= 6 * (2 + size / PROGRESS));
             }
         }
     }

@@ -79,6 +79,14 @@ impl Sessions {
         opening.await.unwrap_or_else(|lost| Err(RegistryError::Client(Cause::new(lost))))
     }
 
+    /// Notes where a session is now.
+    pub fn moved(&self, key: Key, session: Session) {
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = book.open.get_mut(&key) {
+            open.session = session;
+        }
+    }
+
     /// Forgets a session that the registry has closed itself.
     pub fn done(&self, key: Key) {
         self.take(key);

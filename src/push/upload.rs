@@ -1,16 +1,20 @@
-//! One blob: session, send, commit; again in new sessions where that may help.
+//! One blob: session, send, commit; after a cut it goes on where it broke off, or again in a new session.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use bytes::Bytes;
+use futures_util::future::{Either, join_all, ready};
 use thiserror::Error;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::arrival::Entry;
+use super::course::Course;
 use super::mounts::Mounts;
 use super::presence::Presence;
-use super::reader::{self, Pool, ReadError, WAITING};
+use super::reader::{self, Hashing, Pool, ReadError, WAITING, Wanted};
 use super::retry::Retry;
 use super::sessions::{Key, Sessions};
 use super::{Arrival, Destination};
@@ -18,9 +22,12 @@ use crate::cause::Cause;
 use crate::event::{Attempt, Ending, Event, Reporter};
 use crate::image::Blob;
 use crate::oci::digest::{Algorithm, Digest};
-use crate::registry::Session;
-use crate::registry::body::UploadBody;
+use crate::registry::body::{Broken, UploadBody};
 use crate::registry::failure::{Meaning, RegistryError};
+use crate::registry::{Position, Session};
+
+/// How long what is under way may still end by itself when something else has failed.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Why a blob isn't in a repository.
 #[derive(Debug, Error)]
@@ -41,6 +48,8 @@ pub enum UploadError {
 /// Uploads blobs.
 pub(super) struct Uploader<'a> {
     pub(super) destinations: &'a [Destination],
+    /// For each destination whether something failed there for good, and nothing more is to be sent.
+    pub(super) stops: Vec<CancellationToken>,
     /// The root manifest's digest: what is asked for when a registry doesn't say why it closes the connection.
     pub(super) root: &'a Digest,
     pub(super) retry: &'a Retry,
@@ -53,103 +62,240 @@ pub(super) struct Uploader<'a> {
     pub(super) attempts: AtomicU64,
 }
 
-/// One target of one attempt, with its session.
-struct Opened {
-    target: usize,
-    key: Key,
-    session: Session,
-    attempt: Attempt,
+/// What an attempt has to do for one target.
+enum Step {
+    /// Nothing: the registry has the blob.
+    There(Arrival),
+    /// Send the bytes from this one on in this session.
+    From(u64, Key, Session),
+}
+
+/// What became of one target in one attempt.
+enum Outcome {
+    Done(Arrival),
+    /// Something else failed for good at this destination.
+    Stopped,
+    /// It may be tried again.
+    Again(RegistryError),
+    Failed(UploadError),
 }
 
 impl Uploader<'_> {
     /// Uploads `blob` to the targets of these numbers, reading it once for all of them; gives what became of each.
+    ///
+    /// A failure for good at one destination stops whatever is under way to it, of this blob and of all others. What was
+    /// stopped has no result, unless it had failed before and was to be tried again.
     pub(super) async fn upload(&self, blob: &Blob, targets: &[usize]) -> Vec<(usize, Result<Arrival, UploadError>)> {
-        let mut pending = targets.to_vec();
         let mut results = Vec::with_capacity(targets.len());
-        let mut failed = 0;
-        loop {
-            let mut transient = Vec::new();
-            for (target, outcome) in self.attempt(blob, &pending).await {
-                match outcome {
-                    Err(UploadError::Registry { source, .. }) if may_try_again(blob, &source, failed) => {
-                        transient.push((target, source));
+        let mut courses: Vec<Course> = targets.iter().map(|target| Course::new(*target)).collect();
+        let mut hashing = Hashing::new(blob);
+        while !courses.is_empty() {
+            let outcomes;
+            (outcomes, hashing) = self.attempt(blob, hashing, &mut courses).await;
+            let mut waiting = Vec::new();
+            for (mut course, outcome) in courses.drain(..).zip(outcomes) {
+                let result = match outcome {
+                    Outcome::Done(arrival) => Ok(arrival),
+                    Outcome::Failed(error) => Err(error),
+                    Outcome::Stopped => match course.error.take() {
+                        Some(error) => Err(self.given_up(blob, &course, error)),
+                        None => continue,
+                    },
+                    Outcome::Again(error) => {
+                        if let Some(wait) = self.retry.wait(course.failures, &error) {
+                            waiting.push((wait, error, course));
+                            continue;
+                        }
+                        self.abandon(&mut course).await;
+                        Err(self.given_up(blob, &course, error))
                     }
-                    outcome => results.push((target, outcome)),
-                }
+                };
+                results.push((course.target, result));
             }
-            failed += 1;
-            // All of them wait together, so that the next attempt is one reading again.
-            let goes_on = match transient.iter().max_by_key(|(_, error)| error.retry_after()) {
-                None => return results,
-                Some((target, error)) => {
-                    let repository = &self.destinations[*target].target.repository;
-                    let what = format!("{repository}: blob {}", blob.digest.short());
-                    self.retry.pause(&what, error, failed).await
-                }
-            };
-            if !goes_on {
-                let digest = || blob.digest.clone();
-                let lost = transient.into_iter();
-                results.extend(lost.map(|(target, source)| {
-                    (target, Err(UploadError::Registry { digest: digest(), source: source.after(failed) }))
-                }));
-                return results;
+            if waiting.iter().any(|(_, error, _)| error.meaning() == Some(Meaning::UploadRefused)) {
+                // What was right may have changed since it was hashed.
+                hashing = Hashing::new(blob);
             }
-            pending = transient.into_iter().map(|(target, _)| target).collect();
-        }
-    }
-
-    async fn attempt(&self, blob: &Blob, targets: &[usize]) -> Vec<(usize, Result<Arrival, UploadError>)> {
-        let registry_error = |source| UploadError::Registry { digest: blob.digest.clone(), source };
-        let mut results = Vec::new();
-        let mut opened = Vec::new();
-        let entering = targets.iter().map(async |target| (*target, self.enter(*target, blob).await));
-        for (target, entry) in join_all(entering).await {
-            match entry {
-                Ok(Entry::Session(key, session)) => {
-                    let attempt = self.start(target, blob);
-                    opened.push(Opened { target, key, session, attempt });
-                }
-                Ok(Entry::There(arrival)) => {
-                    self.spare(target, blob, &arrival);
-                    results.push((target, Ok(arrival)));
-                }
-                Err(error) => results.push((target, Err(registry_error(error)))),
-            }
-        }
-        if opened.is_empty() {
-            return results;
-        }
-        let (senders, bodies): (Vec<_>, Vec<_>) = opened.iter().map(|opened| self.body(blob, opened.attempt)).unzip();
-        let (for_reader, pool) = (blob.clone(), self.pool.clone());
-        let reading = tokio::task::spawn_blocking(move || reader::send(&for_reader, &pool, senders));
-        let commits = opened.iter().zip(bodies).map(|(opened, body)| self.commit(opened, blob, body));
-        let committed = join_all(commits).await;
-        let read = reading.await.unwrap_or_else(|lost| Err(ReadError::Died(Cause::new(lost)))).map_err(Arc::new);
-        for (opened, outcome) in opened.iter().zip(committed) {
-            let outcome = match (outcome, &read) {
-                (Ok(()), _) => Ok(Arrival::Uploaded),
-                // The broken body is what the registry noticed; the broken file is why.
-                (Err(_), Err(read)) => Err(UploadError::Read(read.clone())),
-                (Err(error), Ok(())) => Err(registry_error(error)),
-            };
-            let ending = if outcome.is_ok() { Ending::Done } else { Ending::GivenUp };
-            self.reporter.report(&Event::Ended { attempt: opened.attempt, ending });
-            results.push((opened.target, outcome));
+            courses = self.wait(blob, waiting).await;
         }
         results
     }
 
-    fn start(&self, target: usize, blob: &Blob) -> Attempt {
+    /// All of them wait together, so that the next attempt is one reading again.
+    async fn wait(&self, blob: &Blob, waiting: Vec<(Duration, RegistryError, Course)>) -> Vec<Course> {
+        let Some((wait, error, course)) = waiting.iter().max_by_key(|(wait, ..)| *wait) else { return Vec::new() };
+        let (wait, repository) = (*wait, &self.destinations[course.target].target.repository);
+        self.retry.report(&format!("{repository}: blob {}", blob.digest.short()), error, wait);
+        let all_stopped = join_all(waiting.iter().map(|(.., course)| self.stops[course.target].cancelled()));
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = all_stopped => {}
+        }
+        let noted = waiting.into_iter().map(|(_, error, mut course)| {
+            course.failures.wait(wait);
+            course.error = Some(error);
+            course
+        });
+        noted.collect()
+    }
+
+    async fn attempt(&self, blob: &Blob, mut hashing: Hashing, courses: &mut [Course]) -> (Vec<Outcome>, Hashing) {
+        let steps = join_all(courses.iter_mut().map(|course| self.step(course, blob))).await;
+        let froms: Vec<Option<u64>> = steps
+            .iter()
+            .map(|step| match step {
+                Ok(Step::From(from, ..)) => Some(*from).filter(|from| *from < blob.size),
+                _ => None,
+            })
+            .collect();
+        let lowest = froms.iter().flatten().min().copied();
+        let (mut wanted, mut carrying) = (Vec::new(), Vec::new());
+        for (course, step) in courses.iter_mut().zip(steps) {
+            let (from, key, session) = match step {
+                Ok(Step::From(from, key, session)) => (from, key, session),
+                Ok(Step::There(arrival)) => {
+                    carrying.push(Either::Left(ready(Outcome::Done(arrival))));
+                    continue;
+                }
+                Err(outcome) => {
+                    carrying.push(Either::Left(ready(outcome)));
+                    continue;
+                }
+            };
+            let (pieces, receiver) = mpsc::channel(WAITING);
+            if from < blob.size {
+                wanted.push(Wanted { from, pieces });
+            }
+            let place = Place { key, session, from, later: lowest.is_some_and(|lowest| lowest < from) };
+            carrying.push(Either::Right(self.carry(course, blob, place, receiver)));
+        }
+        let reading = (!wanted.is_empty()).then(|| {
+            let (blob, pool, mut hashing) = (blob.clone(), self.pool.clone(), hashing.take(blob));
+            tokio::task::spawn_blocking(move || (reader::send(&blob, &pool, &mut hashing, wanted), hashing))
+        });
+        let mut outcomes = join_all(carrying).await;
+        let Some(reading) = reading else { return (outcomes, hashing) };
+        let (read, hashing) = match reading.await {
+            Ok(read) => read,
+            Err(lost) => (Err(ReadError::Died(Cause::new(lost))), Hashing::new(blob)),
+        };
+        if let Err(read) = read.map_err(Arc::new) {
+            for ((course, outcome), from) in courses.iter_mut().zip(&mut outcomes).zip(froms) {
+                // The broken body is what the registry noticed; the broken file is why.
+                if from.is_some() && matches!(outcome, Outcome::Again(_) | Outcome::Failed(_)) {
+                    self.stops[course.target].cancel();
+                    self.abandon(course).await;
+                    *outcome = Outcome::Failed(UploadError::Read(read.clone()));
+                }
+            }
+        }
+        (outcomes, hashing)
+    }
+
+    /// What is to be done for one target, or why nothing can be.
+    async fn step(&self, course: &mut Course, blob: &Blob) -> Result<Step, Outcome> {
+        let began = Instant::now();
+        match self.unless_stopped(course.target, self.prepare(course, blob)).await {
+            Some(Ok(step)) => {
+                course.error = None;
+                Ok(step)
+            }
+            Some(Err(error)) => Err(self.failed(course, blob, error, began.elapsed()).await),
+            None => {
+                self.abandon(course).await;
+                Err(Outcome::Stopped)
+            }
+        }
+    }
+
+    /// Goes on in the session that broke off, or opens a new one.
+    async fn prepare(&self, course: &mut Course, blob: &Blob) -> Result<Step, RegistryError> {
+        let Destination { registry, target, .. } = &self.destinations[course.target];
+        let name = &target.repository.name;
+        if let Some(held) = &course.held {
+            let (key, all_sent) = (held.key, held.sent >= blob.size);
+            match registry.position(&held.session, name).await {
+                Ok(Position::At { bytes, session }) if course.goes_on_at(bytes) => {
+                    self.sessions.moved(key, session.clone());
+                    course.found(bytes);
+                    return Ok(Step::From(bytes, key, session));
+                }
+                Ok(Position::Gone) => {
+                    let arrived = all_sent && registry.has_blob(name, &blob.digest).await?;
+                    self.sessions.done(key);
+                    course.held = None;
+                    if arrived {
+                        // Only the answer that said so was lost.
+                        return Ok(Step::There(Arrival::Uploaded));
+                    }
+                }
+                Ok(Position::At { .. } | Position::Untold) => self.abandon(course).await,
+                Err(error) => {
+                    if course.asks_no_more(&error) {
+                        self.abandon(course).await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        match self.enter(course.target, blob).await? {
+            Entry::Session(key, session) => {
+                course.begin(key, session.clone());
+                Ok(Step::From(0, key, session))
+            }
+            Entry::There(arrival) => {
+                self.spare(course.target, blob, &arrival);
+                Ok(Step::There(arrival))
+            }
+        }
+    }
+
+    /// Sends what a session lacks, and ends it.
+    async fn carry(
+        &self,
+        course: &mut Course,
+        blob: &Blob,
+        place: Place,
+        pieces: mpsc::Receiver<Result<Bytes, Broken>>,
+    ) -> Outcome {
         let attempt = Attempt(self.attempts.fetch_add(1, Ordering::Relaxed));
+        let Place { key, mut session, from, later } = place;
         self.reporter.report(&Event::Started {
             attempt,
-            repository: self.destinations[target].target.repository.clone(),
+            repository: self.destinations[course.target].target.repository.clone(),
             digest: blob.digest.clone(),
             role: blob.role,
             size: blob.size,
+            from,
         });
-        attempt
+        let (reporter, load) = (self.reporter.clone(), self.retry.load());
+        let taken = Box::new(move |bytes| {
+            load.moved(bytes);
+            reporter.report(&Event::Moved { attempt, bytes });
+        });
+        let body = UploadBody::new(pieces, from, blob.size, taken);
+        let watch = body.watch();
+        let body = async { if later { body.ready().await } else { body } };
+        let sending = async { self.send(course.target, blob, key, &mut session, body.await).await };
+        let sent = self.unless_stopped(course.target, sending).await;
+        watch.end();
+        course.sent(session, watch.sent(), from);
+        let (outcome, ending) = match sent {
+            Some(Ok(())) => {
+                self.sessions.done(key);
+                (Outcome::Done(Arrival::Uploaded), Ending::Done)
+            }
+            Some(Err(error)) => {
+                let outcome = self.failed(course, blob, about_digest(blob, error), watch.idle()).await;
+                (outcome, if course.held.is_some() { Ending::Broken } else { Ending::GivenUp })
+            }
+            None => {
+                self.abandon(course).await;
+                (Outcome::Stopped, Ending::GivenUp)
+            }
+        };
+        self.reporter.report(&Event::Ended { attempt, ending });
+        outcome
     }
 
     fn spare(&self, target: usize, blob: &Blob, arrival: &Arrival) {
@@ -166,32 +312,84 @@ impl Uploader<'_> {
         });
     }
 
-    fn body(
+    async fn send(
         &self,
+        target: usize,
         blob: &Blob,
-        attempt: Attempt,
-    ) -> (mpsc::Sender<Result<bytes::Bytes, crate::registry::body::Broken>>, UploadBody) {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        let (reporter, load) = (self.reporter.clone(), self.retry.load());
-        let taken = move |bytes| {
-            load.moved(bytes);
-            reporter.report(&Event::Moved { attempt, bytes });
-        };
-        (sender, UploadBody::new(receiver, blob.size, Box::new(taken)))
+        key: Key,
+        session: &mut Session,
+        body: UploadBody,
+    ) -> Result<(), RegistryError> {
+        let Destination { registry, target, .. } = &self.destinations[target];
+        let name = &target.repository.name;
+        if body.from() == 0 {
+            return registry.commit(session, name, &blob.digest, body).await;
+        }
+        if body.from() < body.size() {
+            *session = registry.send_rest(session, name, body).await?;
+            self.sessions.moved(key, session.clone());
+        }
+        registry.finish(session, name, &blob.digest, blob.size).await
     }
 
-    async fn commit(&self, opened: &Opened, blob: &Blob, body: UploadBody) -> Result<(), RegistryError> {
-        let destination = &self.destinations[opened.target];
-        let name = &destination.target.repository.name;
-        let committed = destination.registry.commit(&opened.session, name, &blob.digest, body).await;
-        let outcome = committed.map_err(|error| about_digest(blob, error));
-        match &outcome {
-            Ok(()) => self.sessions.done(opened.key),
-            // A used session is never used again: ECR keeps what arrived in it (facts/ecr.md, Uploading a blob).
-            Err(_) => self.sessions.cancel(opened.key).await,
+    /// What comes of a failure in which nothing had moved for `lost`: the session is cancelled, unless it may go on.
+    async fn failed(&self, course: &mut Course, blob: &Blob, error: RegistryError, lost: Duration) -> Outcome {
+        let again = may_try_again(blob, &error, course.failures.count());
+        course.failures.add(lost);
+        if !again {
+            // First, so that nobody sends on while the session is cancelled.
+            self.stops[course.target].cancel();
         }
-        outcome
+        if !(again && course.may_go_on(&error, blob.size)) {
+            self.abandon(course).await;
+        }
+        if again {
+            return Outcome::Again(error);
+        }
+        Outcome::Failed(UploadError::Registry { digest: blob.digest.clone(), source: error })
     }
+
+    /// The failure of what is tried no more.
+    fn given_up(&self, blob: &Blob, course: &Course, error: RegistryError) -> UploadError {
+        self.stops[course.target].cancel();
+        let source = error.after(course.failures.count());
+        UploadError::Registry { digest: blob.digest.clone(), source }
+    }
+
+    /// Cancels the session, if there is one.
+    async fn abandon(&self, course: &mut Course) {
+        if let Some(held) = course.held.take() {
+            self.sessions.cancel(held.key).await;
+        }
+    }
+
+    /// Does something at a destination, as long as nothing else fails there for good, and for a moment longer: what fails
+    /// for the same reason is to be reported with it.
+    async fn unless_stopped<T>(&self, target: usize, what: impl Future<Output = T>) -> Option<T> {
+        let stop = &self.stops[target];
+        if stop.is_cancelled() {
+            return None;
+        }
+        let stopped = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            done = what => Some(done),
+            () = stopped => None,
+        }
+    }
+}
+
+/// Where the bytes of one attempt go.
+struct Place {
+    key: Key,
+    session: Session,
+    /// The first byte that is sent.
+    from: u64,
+    /// Whether others are sent bytes before that one.
+    later: bool,
 }
 
 /// Whether a failure is worth another attempt, after `failed` that failed before it. A token that has expired is renewed by

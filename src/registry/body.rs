@@ -2,16 +2,17 @@
 //!
 //! Knows its length from the start, so that it goes out with a `Content-Length`.
 
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{self, Receiver};
 
 /// The reader gave up: the blob is corrupt, can't be read, or nobody wants it any more.
 #[derive(Debug, Clone, Copy, Error)]
@@ -29,11 +30,14 @@ pub struct Watch(Arc<Inner>);
 struct Inner {
     start: Instant,
     size: u64,
+    /// The number of the byte that comes next.
     sent: AtomicU64,
     /// Milliseconds after `start` at which a piece was taken last.
     moved: AtomicU64,
     /// Whether the connection waits for the reader, and not the other way round.
     starved: AtomicBool,
+    /// Where the pieces come from, until the attempt is over.
+    pieces: Mutex<Option<Receiver<Result<Bytes, Broken>>>>,
 }
 
 impl Watch {
@@ -41,16 +45,38 @@ impl Watch {
         u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Bytes of the blob that the registry may have: what was there before, and all that the connection took.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.0.sent.load(Ordering::Relaxed)
+    }
+
+    /// How long no byte has moved.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(self.0.moved.load(Ordering::Relaxed)))
+    }
+
+    /// Takes no more pieces. A connection that nobody waits for may keep its body for as long as it can't write, and whoever
+    /// hands over pieces would be kept as well.
+    pub fn end(&self) {
+        self.pieces().take();
+    }
+
+    fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        self.pieces().as_mut().map_or(Poll::Ready(None), |pieces| pieces.poll_recv(cx))
+    }
+
+    fn pieces(&self) -> MutexGuard<'_, Option<Receiver<Result<Bytes, Broken>>>> {
+        self.0.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends when no byte moved for `bound`; never while it is the reader that is waited for.
     pub(super) async fn stalled(&self, bound: Duration) {
         loop {
-            let settling = self.0.sent.load(Ordering::Relaxed) >= self.0.size;
+            let settling = self.sent() >= self.0.size;
             let bound = if settling { bound + Duration::from_secs(self.0.size / SETTLING_RATE) } else { bound };
-            let idle = if self.0.starved.load(Ordering::Relaxed) {
-                Duration::ZERO
-            } else {
-                Duration::from_millis(self.now().saturating_sub(self.0.moved.load(Ordering::Relaxed)))
-            };
+            let idle = if self.0.starved.load(Ordering::Relaxed) { Duration::ZERO } else { self.idle() };
             let Some(left) = bound.checked_sub(idle).filter(|left| !left.is_zero()) else { return };
             tokio::time::sleep(left).await;
         }
@@ -62,24 +88,54 @@ pub type Taken = Box<dyn Fn(u64) + Send + Sync>;
 
 /// The body of one attempt at an upload.
 pub struct UploadBody {
-    pieces: Receiver<Result<Bytes, Broken>>,
+    /// What came before it was known that it comes.
+    first: Option<Result<Bytes, Broken>>,
+    from: u64,
     remaining: u64,
     watch: Watch,
     taken: Taken,
 }
 
 impl UploadBody {
-    /// A body of `size` bytes that come out of `pieces`.
+    /// The bytes of a blob of `size` bytes that come after the first `from`, out of `pieces`.
     #[must_use]
-    pub fn new(pieces: Receiver<Result<Bytes, Broken>>, size: u64, taken: Taken) -> Self {
+    pub fn new(pieces: Receiver<Result<Bytes, Broken>>, from: u64, size: u64, taken: Taken) -> Self {
         let watch = Watch(Arc::new(Inner {
             start: Instant::now(),
             size,
-            sent: AtomicU64::new(0),
+            sent: AtomicU64::new(from),
             moved: AtomicU64::new(0),
             starved: AtomicBool::new(false),
+            pieces: Mutex::new(Some(pieces)),
         }));
-        Self { pieces, remaining: size, watch, taken }
+        Self { first: None, from, remaining: size.saturating_sub(from), watch, taken }
+    }
+
+    /// No bytes, where the registry has all `size` of them.
+    #[must_use]
+    pub fn nothing_after(size: u64) -> Self {
+        Self::new(mpsc::channel(1).1, size, size, Box::new(|_| ()))
+    }
+
+    /// Waits until there is a piece to send: a connection on which nothing comes for long is closed.
+    #[must_use]
+    pub async fn ready(mut self) -> Self {
+        let watch = self.watch.clone();
+        self.first = poll_fn(|cx| watch.poll_piece(cx)).await;
+        self.watch.0.moved.store(self.watch.now(), Ordering::Relaxed);
+        self
+    }
+
+    /// The number of its first byte in the blob.
+    #[must_use]
+    pub fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// The blob's size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.watch.0.size
     }
 
     /// What can be known of it while it is in flight.
@@ -100,7 +156,10 @@ impl Body for UploadBody {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let polled = self.pieces.poll_recv(cx);
+        let polled = match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => self.watch.poll_piece(cx),
+        };
         let inner = &self.watch.0;
         inner.starved.store(polled.is_pending(), Ordering::Relaxed);
         inner.moved.store(self.watch.now(), Ordering::Relaxed);

@@ -189,6 +189,15 @@ impl Answer {
             retry_after: headers("retry-after").and_then(|text| clock::asked(&text, headers("date").as_deref())),
         }
     }
+
+    /// The byte with which an upload goes on that was offered another: ECR says so in the text alone (facts/ecr.md, Uploading
+    /// a blob).
+    pub(super) fn wanted_byte(&self) -> Option<u64> {
+        let (_, rest) = self.message.split_once("First byte of the layer part is ")?;
+        let (_, wanted) = rest.split_once(" instead of ")?;
+        let digits = wanted.find(|c: char| !c.is_ascii_digit()).unwrap_or(wanted.len());
+        wanted[..digits].parse().ok()
+    }
 }
 
 impl std::fmt::Display for Answer {
@@ -493,6 +502,20 @@ mod tests {
         let url = "https://h.example/v2/app/manifests/v1".to_owned();
         let answer = Answer::read(asked, "PUT", url, 404, body.as_bytes(), |_| None);
         assert_eq!(answer.meaning, Meaning::ReferenceMissing);
+    }
+
+    #[test]
+    fn the_byte_that_is_wanted() {
+        let check = |message: &str, expected| {
+            let body = serde_json::json!({"errors": [{"code": "BLOB_UPLOAD_INVALID", "message": message}]}).to_string();
+            assert_eq!(answer(416, &body).wanted_byte(), expected, "{message}");
+        };
+        check("First byte of the layer part is 0 instead of 11304960", Some(11_304_960));
+        check("First byte of the layer part is 0 instead of 7.", Some(7));
+        check("First byte of the layer part is 0 instead of -7", None);
+        check("First byte of the layer part is 0 instead of 99999999999999999999", None);
+        check("First byte of the layer part is 0", None);
+        check("", None);
     }
 
     #[test]

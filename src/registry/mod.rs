@@ -9,16 +9,19 @@ mod client;
 pub mod endpoint;
 pub mod failure;
 pub mod probe;
+mod session;
 pub mod touch;
 pub mod transport;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-use self::body::UploadBody;
 use self::failure::{Meaning, Oddity, RegistryError};
+pub use self::session::{Position, Session};
 use self::transport::{Call, ERROR_LIMIT, Reply, Transport, TransportSettings, redacted};
 use crate::auth::Credentials;
 use crate::oci::descriptor::MediaType;
@@ -42,12 +45,6 @@ pub struct Found {
 pub struct Stored {
     /// Whether it says that it has linked the manifest to its subject.
     pub subject: bool,
-}
-
-/// An upload session.
-#[derive(Debug, Clone)]
-pub struct Session {
-    url: Url,
 }
 
 /// A blob that is to be taken over from another repository of the same registry, and not sent.
@@ -98,6 +95,12 @@ impl Registry {
     /// Opens so many connections, for requests that will come soon. One that fails shows when it is needed.
     pub fn connect_ahead(&self, connections: usize) {
         self.transport.connect_ahead(connections);
+    }
+
+    /// How long an answer may take, and a byte of an upload.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.transport.timeout()
     }
 
     /// `HEAD manifests/REFERENCE`; `None` where there is none, or no such repository.
@@ -191,55 +194,8 @@ impl Registry {
                 same_digest("POST", &reply, &mount.digest)?;
                 Ok(Opened::Mounted)
             }
-            _ => Ok(Opened::Session(Session { url: self.transport.location("POST", &reply)? })),
+            _ => Ok(Opened::Session(self.session(&reply)?)),
         }
-    }
-
-    /// `PUT SESSION?digest=DIGEST` with the whole blob as its body: what ECR takes at any size, in one request.
-    ///
-    /// # Errors
-    /// When the registry can't be reached, refuses, or no byte moves for the settings' `timeout`.
-    pub async fn commit(
-        &self,
-        session: &Session,
-        repository: &str,
-        digest: &Digest,
-        body: UploadBody,
-    ) -> Result<(), RegistryError> {
-        let mut url = session.url.clone();
-        url.query_pairs_mut().append_pair("digest", digest.as_str());
-        let watch = body.watch();
-        let send = self.transport.send_body(&url, repository, body);
-        let stalled = watch.stalled(self.transport.timeout());
-        let (reply, renewed) = tokio::select! {
-            reply = send => reply?,
-            () = stalled => {
-                let seconds = self.transport.timeout().as_secs();
-                return Err(RegistryError::Stalled { method: "PUT", url: redacted(&url), seconds });
-            }
-        };
-        let reply = self.good(&Method::PUT, reply).map_err(|error| match error {
-            // Whatever the registry calls it, another attempt will show other credentials.
-            RegistryError::Answered(mut answer) if renewed => {
-                answer.meaning = Meaning::TokenExpired;
-                RegistryError::Answered(answer)
-            }
-            RegistryError::Answered(mut answer) if answer.meaning == Meaning::TokenExpired => {
-                answer.meaning = Meaning::Unauthenticated;
-                RegistryError::Answered(answer)
-            }
-            error => error,
-        })?;
-        same_digest("PUT", &reply, digest)
-    }
-
-    /// `DELETE SESSION`.
-    ///
-    /// # Errors
-    /// When the registry can't be reached or refuses; ECR forgets sessions by itself in the end.
-    pub async fn cancel(&self, session: &Session, repository: &str) -> Result<(), RegistryError> {
-        let call = Call { url: session.url.clone(), ..self.call(Method::DELETE, repository, "") };
-        self.good(&Method::DELETE, self.transport.send(call).await?).map(drop)
     }
 
     /// `GET referrers/DIGEST`: whether the registry has that endpoint, and so keeps the list by itself.
@@ -284,7 +240,16 @@ impl Registry {
 
     fn call<'a>(&self, method: Method, repository: &'a str, path: &str) -> Call<'a> {
         let url = self.transport.url(&format!("/v2/{repository}/{path}"));
-        Call { method, url, repository, from: None, content_type: None, body: Bytes::new(), limit: ERROR_LIMIT }
+        Call {
+            method,
+            url,
+            repository,
+            from: None,
+            content_type: None,
+            content_range: None,
+            body: Bytes::new(),
+            limit: ERROR_LIMIT,
+        }
     }
 
     fn good(&self, method: &Method, reply: Reply) -> Result<Reply, RegistryError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::Url;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -49,6 +49,7 @@ pub(super) struct Call<'a> {
     /// Another one, from which something is mounted.
     pub(super) from: Option<&'a str>,
     pub(super) content_type: Option<&'a str>,
+    pub(super) content_range: Option<&'a str>,
     pub(super) body: Bytes,
     /// The most that is read of the answer.
     pub(super) limit: usize,
@@ -162,22 +163,27 @@ impl Transport {
     /// caller bounds the time.
     pub(super) async fn send_body(
         &self,
+        method: &Method,
         url: &Url,
         repository: &str,
+        range: Option<&str>,
         body: UploadBody,
     ) -> Result<(Reply, bool), RegistryError> {
         let shown =
             if self.is_own(url) { self.authorization.show(Scope::of(repository)).await? } else { Shown::Nothing };
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]);
+        if let Some(range) = range.and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert(CONTENT_RANGE, range);
+        }
         if let Some(header) = shown.header() {
             headers.insert(AUTHORIZATION, header);
         }
-        let sending = self.client.send(Method::PUT, url, headers, Payload::Upload(body));
-        let response = sending.await.map_err(|error| network(self.is_ecr(), "PUT", url, error))?;
-        let reply = read(self.is_ecr(), "PUT", url, response, ERROR_LIMIT, repository).await?;
-        trace("PUT", url, reply.status);
+        let sending = self.client.send(method.clone(), url, headers, Payload::Upload(body));
+        let response = sending.await.map_err(|error| network(self.is_ecr(), name(method), url, error))?;
+        let reply = read(self.is_ecr(), name(method), url, response, ERROR_LIMIT, repository).await?;
+        trace(method.as_str(), url, reply.status);
         let mut renewed = false;
-        if self.is_own(url) && self.refused(&Method::PUT, &reply) {
+        if self.is_own(url) && self.refused(method, &reply) {
             // The body is spent, so that nobody is asked again here; the next attempt finds the new token.
             renewed = self.better(&shown, &reply, Scope::of(repository)).await?.is_some();
         }
@@ -344,6 +350,9 @@ impl Transport {
         }
         if let Some(content_type) = call.content_type.and_then(|text| HeaderValue::from_str(text).ok()) {
             headers.insert(CONTENT_TYPE, content_type);
+        }
+        if let Some(range) = call.content_range.and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert(CONTENT_RANGE, range);
         }
         let body = if reading { Payload::EMPTY } else { Payload::Held(call.body.clone()) };
         let method = name(&call.method);

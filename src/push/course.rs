@@ -1,0 +1,106 @@
+//! One blob on its way to one repository: its session, how far it came, and what has failed.
+//!
+//! Decides what becomes of a session after a failure; sends nothing.
+
+use super::retry::Failures;
+use super::sessions::Key;
+use crate::registry::Session;
+use crate::registry::failure::{Meaning, RegistryError};
+
+/// To ask how far a session came takes a round trip or two; so many bytes are sent again as quickly.
+const WORTH_ASKING: u64 = 1024 * 1024;
+
+/// Questions about a session that a registry may answer with an error of its own before the session is given up.
+const QUESTIONS: u32 = 3;
+
+/// A session that was used, or will be.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) key: Key,
+    pub(super) session: Session,
+    /// The most bytes that the registry can have.
+    pub(super) sent: u64,
+    /// Whether it has been gone on with.
+    pub(super) resumed: bool,
+}
+
+/// A blob's way to one target.
+#[derive(Debug)]
+pub(super) struct Course {
+    /// The number of the target.
+    pub(super) target: usize,
+    pub(super) failures: Failures,
+    /// What failed last, until another attempt is under way.
+    pub(super) error: Option<RegistryError>,
+    pub(super) held: Option<Held>,
+    /// Questions about the session that were answered with an error.
+    questions: u32,
+    /// Whether the registry refused at the end what had been sent in several parts.
+    parts_refused: bool,
+}
+
+impl Course {
+    pub(super) fn new(target: usize) -> Self {
+        let failures = Failures::default();
+        Self { target, failures, error: None, held: None, questions: 0, parts_refused: false }
+    }
+
+    /// A new session, that nothing was sent in.
+    pub(super) fn begin(&mut self, key: Key, session: Session) {
+        self.questions = 0;
+        self.held = Some(Held { key, session, sent: 0, resumed: false });
+    }
+
+    /// The session after an attempt that began at byte `from`: the registry can have the first `bytes`.
+    pub(super) fn sent(&mut self, session: Session, bytes: u64, from: u64) {
+        if let Some(held) = &mut self.held {
+            held.session = session;
+            held.sent = held.sent.max(bytes);
+            held.resumed |= from > 0;
+        }
+    }
+
+    /// Whether the session that broke off with `error` may go on, as far as that can be known without asking.
+    pub(super) fn may_go_on(&mut self, error: &RegistryError, size: u64) -> bool {
+        let Some(held) = &self.held else { return false };
+        self.parts_refused |= held.resumed && error.meaning() == Some(Meaning::UploadRefused);
+        !self.parts_refused && is_cut(error, held.sent >= size) && is_enough(held, held.sent)
+    }
+
+    /// Whether to go on in the session when the registry says that it has so many bytes.
+    pub(super) fn goes_on_at(&self, bytes: u64) -> bool {
+        // More than was sent is of somebody else, or nonsense.
+        self.held.as_ref().is_some_and(|held| bytes <= held.sent && is_enough(held, bytes))
+    }
+
+    /// The session has so many bytes.
+    pub(super) fn found(&mut self, bytes: u64) {
+        self.questions = 0;
+        self.failures.reached(bytes);
+    }
+
+    /// Whether to ask no more after this answer to the question how far the session came.
+    pub(super) fn asks_no_more(&mut self, error: &RegistryError) -> bool {
+        self.questions += u32::from(matches!(error, RegistryError::Answered(_)));
+        self.questions >= QUESTIONS
+    }
+}
+
+/// Whether a session with so many bytes is worth more than a new one. What is shorter than a part may be may not even be
+/// finished (facts/ecr.md, Uploading a blob).
+fn is_enough(held: &Held, bytes: u64) -> bool {
+    bytes >= held.session.part_minimum().max(WORTH_ASKING)
+}
+
+/// Whether a failure leaves in the session what came before it. One that is unknown after all was sent may have been
+/// committed by a request whose answer was lost.
+fn is_cut(error: &RegistryError, all_sent: bool) -> bool {
+    match error {
+        RegistryError::Answered(answer) => match answer.meaning {
+            Meaning::Unavailable | Meaning::RateLimited | Meaning::TokenExpired => true,
+            Meaning::SessionLost => all_sent || answer.status == 416,
+            _ => false,
+        },
+        error => error.is_transient(),
+    }
+}
