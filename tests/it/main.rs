@@ -22,6 +22,7 @@ mod public;
 mod push;
 mod real;
 mod repositories;
+mod resume;
 mod scans;
 mod signals;
 mod unknowns;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +64,24 @@ impl Layout {
         let layers: Vec<Value> = sizes.iter().map(|size| layout.layer(*size)).collect();
         layout.list(&layout.image(&layers), None);
         layout
+    }
+
+    /// A layout with one image whose one layer has so many mebibytes, no two of them alike; and that layer's digest.
+    pub(crate) fn of_mebibytes(count: u64) -> (Self, String) {
+        let layout = Self::empty();
+        let (mut hasher, mut mebibyte) = (Sha256::new(), noise(count, 1 << 20));
+        let path = layout.path.join("layer");
+        let mut file = fs::File::create(&path).expect("a new file");
+        for number in 0..count {
+            mebibyte[..8].copy_from_slice(&number.to_le_bytes());
+            hasher.update(&mebibyte);
+            file.write_all(&mebibyte).expect("the layout is ours");
+        }
+        let digest = format!("sha256:{}", hex(&hasher.finalize()));
+        fs::rename(path, layout.blob(&digest)).expect("the layout is ours");
+        let layer = json!({"mediaType": LAYER, "digest": digest, "size": count << 20});
+        layout.list(&layout.image(&[layer]), None);
+        (layout, digest)
     }
 
     /// A layout with one image whose one layer has so many bytes, all of them holes in the file. Its digest is nobody's.

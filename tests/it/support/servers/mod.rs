@@ -2,6 +2,7 @@
 //! chose, with everything it writes in a folder of its own, and ends with its handle.
 
 mod authority;
+mod cutter;
 mod docker_registry;
 mod front;
 mod moto;
@@ -9,6 +10,7 @@ mod token;
 mod tool;
 
 pub(crate) use authority::Authority;
+pub(crate) use cutter::Cutter;
 pub(crate) use docker_registry::{DockerRegistry, Guard, Logged, Login};
 pub(crate) use front::{Asked, Front, Said};
 pub(crate) use moto::Moto;
