@@ -16,6 +16,7 @@ pub mod retry;
 pub mod sessions;
 mod survey;
 mod tags;
+mod traffic;
 pub mod turns;
 pub mod upload;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::blobs::Load;
+use super::traffic::Load;
 use crate::event::{Event, Reporter};
 use crate::registry::failure::RegistryError;
 

@@ -17,6 +17,7 @@ use super::presence::Presence;
 use super::reader::{self, Hashing, Pool, ReadError, WAITING, Wanted};
 use super::retry::Retry;
 use super::sessions::{Key, Sessions};
+use super::traffic::Lane;
 use super::{Arrival, Destination};
 use crate::cause::Cause;
 use crate::event::{Attempt, Ending, Event, Reporter};
@@ -85,7 +86,14 @@ impl Uploader<'_> {
     ///
     /// A failure for good at one destination stops whatever is under way to it, of this blob and of all others. What was
     /// stopped has no result, unless it had failed before and was to be tried again.
-    pub(super) async fn upload(&self, blob: &Blob, targets: &[usize]) -> Vec<(usize, Result<Arrival, UploadError>)> {
+    ///
+    /// While it waits to try again it steps aside.
+    pub(super) async fn upload(
+        &self,
+        blob: &Blob,
+        targets: &[usize],
+        lane: &mut Lane,
+    ) -> Vec<(usize, Result<Arrival, UploadError>)> {
         let mut results = Vec::with_capacity(targets.len());
         let mut courses: Vec<Course> = targets.iter().map(|target| Course::new(*target)).collect();
         let mut hashing = Hashing::new(blob);
@@ -116,19 +124,19 @@ impl Uploader<'_> {
                 // What was right may have changed since it was hashed.
                 hashing = Hashing::new(blob);
             }
-            courses = self.wait(blob, waiting).await;
+            courses = self.wait(blob, waiting, lane).await;
         }
         results
     }
 
     /// All of them wait together, so that the next attempt is one reading again.
-    async fn wait(&self, blob: &Blob, waiting: Vec<(Duration, RegistryError, Course)>) -> Vec<Course> {
+    async fn wait(&self, blob: &Blob, waiting: Vec<(Duration, RegistryError, Course)>, lane: &mut Lane) -> Vec<Course> {
         let Some((wait, error, course)) = waiting.iter().max_by_key(|(wait, ..)| *wait) else { return Vec::new() };
         let (wait, repository) = (*wait, &self.destinations[course.target].target.repository);
         self.retry.report(&format!("{repository}: blob {}", blob.digest.short()), error, wait);
         let all_stopped = join_all(waiting.iter().map(|(.., course)| self.stops[course.target].cancelled()));
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = lane.step_aside(tokio::time::sleep(wait)) => {}
             _ = all_stopped => {}
         }
         let noted = waiting.into_iter().map(|(_, error, mut course)| {

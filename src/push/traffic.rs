@@ -1,0 +1,168 @@
+//! What is in flight: who may join it, who steps aside while it waits, and how it goes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::pace::{Flight, Lanes};
+
+/// What uploads have come to so far.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    moved: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Load {
+    /// So many bytes more were taken by connections.
+    pub(super) fn moved(&self, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A registry had too much, or a connection broke.
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The uploads of one push.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    start: Instant,
+    load: Arc<Load>,
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    lanes: Lanes,
+    flight: Flight,
+    /// Uploads that stepped aside and want to go on.
+    returning: usize,
+    /// When there was a look, and what had moved and been refused until then.
+    looked: Duration,
+    moved: u64,
+    refused: u64,
+}
+
+impl Traffic {
+    /// Nothing is in flight yet, and at most `jobs` blobs will be.
+    pub(super) fn new(jobs: usize, load: Arc<Load>) -> Arc<Self> {
+        let (lanes, flight) = (Lanes::new(jobs), Flight::default());
+        let state = State { lanes, flight, returning: 0, looked: Duration::ZERO, moved: 0, refused: 0 };
+        Arc::new(Self { start: Instant::now(), load, state: Mutex::new(state), freed: Notify::new() })
+    }
+
+    /// The time since the push began to send.
+    pub(super) fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Ends when somebody has left or stepped aside.
+    pub(super) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// A lane for a new blob of `size` bytes, if it may start. Who was in flight before has precedence.
+    pub(super) fn join(self: &Arc<Self>, size: u64) -> Option<Lane> {
+        let (one, mut state) = (Flight::of(size), self.lock());
+        if state.returning > 0 || !state.lanes.admits(state.flight, one) {
+            return None;
+        }
+        state.flight = state.flight.and(one);
+        Some(Lane { traffic: self.clone(), one })
+    }
+
+    /// Takes in what happened since the last look, with other blobs waiting or not.
+    pub(super) fn look(&self, every: Duration, waiting: bool) {
+        let (now, mut state) = (self.now(), self.lock());
+        let refused = self.load.refused.load(Ordering::Relaxed);
+        let flight = state.flight;
+        if refused > std::mem::replace(&mut state.refused, refused) {
+            state.lanes.refused(now, flight);
+        }
+        let passed = now.saturating_sub(state.looked);
+        if passed >= every {
+            let moved = self.load.moved.load(Ordering::Relaxed);
+            #[expect(clippy::cast_precision_loss, reason = "a rate is no account")]
+            let rate = (moved - state.moved) as f64 / passed.as_secs_f64();
+            state.lanes.measured(now, rate, flight, waiting);
+            (state.looked, state.moved) = (now, moved);
+            tracing::debug!("{rate:.0} bytes/s with {flight:?}: {:?}", state.lanes);
+            drop(state);
+            self.freed.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave(&self, one: Flight) {
+        let mut state = self.lock();
+        state.flight = state.flight.without(one);
+        drop(state);
+        self.freed.notify_waiters();
+    }
+
+    async fn rejoin(&self, one: Flight) {
+        let returning = Returning::new(self);
+        loop {
+            let freed = self.freed.notified();
+            {
+                let mut state = returning.0.lock();
+                if state.lanes.admits(state.flight, one) {
+                    state.flight = state.flight.and(one);
+                    return;
+                }
+            }
+            freed.await;
+        }
+    }
+}
+
+/// Counts for as long as it lives.
+struct Returning<'a>(&'a Traffic);
+
+impl<'a> Returning<'a> {
+    fn new(traffic: &'a Traffic) -> Self {
+        traffic.lock().returning += 1;
+        Self(traffic)
+    }
+}
+
+impl Drop for Returning<'_> {
+    fn drop(&mut self) {
+        self.0.lock().returning -= 1;
+        self.0.freed.notify_waiters();
+    }
+}
+
+/// A place in the traffic, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lane {
+    traffic: Arc<Traffic>,
+    one: Flight,
+}
+
+impl Lane {
+    /// Steps aside while `pausing` lasts, so that others may go, and comes back when there is room: a registry that asks for
+    /// less gets less of those who are in flight already, too.
+    pub(super) async fn step_aside(&mut self, pausing: impl Future<Output = ()>) {
+        let one = std::mem::take(&mut self.one);
+        self.traffic.leave(one);
+        pausing.await;
+        self.traffic.rejoin(one).await;
+        self.one = one;
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.traffic.leave(self.one);
+    }
+}
