@@ -47,7 +47,7 @@ pub enum Unknown {
 
 impl Unknown {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::SameDigest,
         Self::ImmutabilityWords,
         Self::MissingRepository,
