@@ -69,7 +69,7 @@ fn recovers(layout: &Layout, fault: &Fault) {
 }
 
 fn arrives(layout: &Layout, ecr: &LocalEcr) {
-    push(layout, ecr).run().exits(0).prints(&[&reference(&ecr, "app", &layout.root())]);
+    push(layout, ecr).run().exits(0).prints(&[&reference(ecr, "app", &layout.root())]);
     for entry in layout.entries() {
         assert_arrived(ecr, "app", layout, digest(&entry));
     }
