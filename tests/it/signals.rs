@@ -81,7 +81,7 @@ fn sigterm_stops_an_upload() {
 #[test]
 fn a_signal_while_a_session_is_being_opened_leaves_none() {
     let slow = Fault::on("POST", "/blobs/uploads/").times(u64::MAX).does(FaultKind::Delay(Duration::from_millis(300)));
-    let ecr = start(builder().fault(slow));
+    let ecr = start(builder().upload_cancel(true).fault(slow));
     let layout = Layout::of_layers(&[900_000]);
     let opened = Awaited::new(&ecr, |entry| entry.method == "POST" && entry.path.contains("/blobs/uploads/"));
     let run = Push::of(layout.path()).at(&ecr).to("app:v1").start();
