@@ -64,13 +64,13 @@ impl Course {
     pub(super) fn may_go_on(&mut self, error: &RegistryError, size: u64) -> bool {
         let Some(held) = &self.held else { return false };
         self.parts_refused |= held.resumed && error.meaning() == Some(Meaning::UploadRefused);
-        !self.parts_refused && is_cut(error, held.sent >= size) && is_enough(held, held.sent)
+        !self.parts_refused && is_cut(error, held.sent >= size) && is_enough(held.session.part_minimum(), held.sent)
     }
 
     /// Whether to go on in the session when the registry says that it has so many bytes.
     pub(super) fn goes_on_at(&self, bytes: u64) -> bool {
         // More than was sent is of somebody else, or nonsense.
-        self.held.as_ref().is_some_and(|held| bytes <= held.sent && is_enough(held, bytes))
+        self.held.as_ref().is_some_and(|held| bytes <= held.sent && is_enough(held.session.part_minimum(), bytes))
     }
 
     /// The session has so many bytes.
@@ -88,8 +88,8 @@ impl Course {
 
 /// Whether a session with so many bytes is worth more than a new one. What is shorter than a part may be may not even be
 /// finished (facts/ecr.md, Uploading a blob).
-fn is_enough(held: &Held, bytes: u64) -> bool {
-    bytes >= held.session.part_minimum().max(WORTH_ASKING)
+fn is_enough(part_minimum: u64, bytes: u64) -> bool {
+    bytes >= part_minimum.max(WORTH_ASKING)
 }
 
 /// Whether a failure leaves in the session what came before it. One that is unknown after all was sent may have been
@@ -102,5 +102,55 @@ fn is_cut(error: &RegistryError, all_sent: bool) -> bool {
             _ => false,
         },
         error => error.is_transient(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cause::Cause;
+    use crate::oci::reference::Host;
+    use crate::registry::failure::{Answer, Asked, Network};
+
+    #[test]
+    fn what_is_worth_going_on_with() {
+        let check = |part_minimum, bytes, expected| {
+            assert_eq!(is_enough(part_minimum, bytes), expected, "{part_minimum} {bytes}");
+        };
+        let mib = 1024 * 1024;
+        check(0, 0, false);
+        check(0, mib - 1, false);
+        check(0, mib, true);
+        check(5 * mib, 5 * mib - 1, false);
+        check(5 * mib, 5 * mib, true);
+    }
+
+    #[test]
+    fn what_leaves_in_the_session_what_came() {
+        let answered = |status: u16, code: &str| {
+            let host = Host::parse("h.example").unwrap();
+            let asked = Asked { host, repository: "app".to_owned(), ecr: true, shown: None };
+            let body = serde_json::json!({"errors": [{"code": code, "message": "…"}]}).to_string();
+            let url = "https://h.example/v2/app/blobs/uploads/".to_owned();
+            RegistryError::Answered(Box::new(Answer::read(asked, "PUT", url, status, body.as_bytes(), |_| None)))
+        };
+        let check = |status, code, before, after| {
+            let error = answered(status, code);
+            assert_eq!((is_cut(&error, false), is_cut(&error, true)), (before, after), "{status} {code}");
+        };
+        for status in [408, 425, 429, 500, 502, 503, 504] {
+            check(status, "UNKNOWN", true, true);
+        }
+        check(416, "BLOB_UPLOAD_INVALID", true, true);
+        check(404, "BLOB_UPLOAD_UNKNOWN", false, true);
+        check(400, "BLOB_UPLOAD_INVALID", false, false);
+        check(403, "DENIED", false, false);
+        let unreachable = |network| {
+            let (url, source) = (String::new(), Cause::new(std::io::Error::other("…")));
+            is_cut(&RegistryError::Unreachable { method: "PUT", url, network, ecr: true, source }, false)
+        };
+        assert!(unreachable(Network::Closed) && unreachable(Network::Timeout) && unreachable(Network::Connect));
+        assert!(!unreachable(Network::Tls));
+        assert!(is_cut(&RegistryError::Stalled { method: "PUT", url: String::new(), seconds: 1 }, false));
     }
 }

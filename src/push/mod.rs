@@ -86,7 +86,7 @@ impl Destination {
 pub struct PushOptions {
     /// Blobs in flight at once.
     pub jobs: usize,
-    /// How often something transient is tried again.
+    /// How often something transient is tried again without progress.
     pub retries: u32,
     /// Look up every blob and child even where a tag names the image already: SOURCE will be removed afterwards.
     pub thorough: bool,
