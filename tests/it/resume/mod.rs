@@ -323,6 +323,8 @@ fn a_registry_that_claims_more_than_was_sent_is_not_believed() {
     case.ecr.inject(Fault::on("GET", "/blobs/uploads/").does(FaultKind::Header { name: "Range".to_owned(), value }));
     case.arrives(&[]);
     case.took(2);
+    let ends = requests(&case.ecr, "PUT", "/blobs/uploads/").into_iter().filter(|entry| entry.bytes == 0);
+    assert_eq!(ends.count(), 0);
 }
 
 #[test]
