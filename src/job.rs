@@ -214,10 +214,11 @@ async fn both(
     let reaching = tokio::spawn(async move { reach::reach(&targets, &options.access).await });
     let read = reading.await.map_err(Error::task)??;
     let reached = reaching.await.map_err(Error::task)??;
-    let blobs = read.image.blobs().count();
+    // Beside the uploads, other registries than ECR are asked for one blob: see `push::presence`.
+    let requests = read.image.blobs().count() + 1;
     let registries: HashMap<_, _> = reached.0.values().flatten().map(|it| (Arc::as_ptr(&it.registry), it)).collect();
     for Reached { registry, .. } in registries.into_values() {
-        registry.connect_ahead(blobs.min(CONNECTIONS_AHEAD).saturating_sub(1));
+        registry.connect_ahead(requests.min(CONNECTIONS_AHEAD).saturating_sub(1));
     }
     Ok((read, reached))
 }

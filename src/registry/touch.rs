@@ -60,9 +60,6 @@ pub enum TouchError {
     /// There is no way there.
     #[error(transparent)]
     Network(#[from] RegistryError),
-    /// The HTTP client can't be made.
-    #[error("the HTTP client can't be made")]
-    Client(#[source] Cause),
 }
 
 impl TouchError {
@@ -72,7 +69,7 @@ impl TouchError {
         match self {
             Self::Name { .. } => Some(Network::Name),
             Self::Network(RegistryError::Unreachable { network, .. }) => Some(*network),
-            Self::Network(_) | Self::Client(_) => None,
+            Self::Network(_) => None,
         }
     }
 }
@@ -103,7 +100,6 @@ pub async fn touch(
     timeout: Duration,
 ) -> Result<Option<i64>, TouchError> {
     let client = Client::new(trust, connect_timeout, way.proxy.is_none());
-    let client = client.map_err(|error| TouchError::Client(Cause::new(error)))?;
     let url = way.endpoint.url();
     let asking = client.send(Method::GET, url, HeaderMap::new(), Payload::EMPTY);
     let answered = tokio::time::timeout(timeout, asking).await;

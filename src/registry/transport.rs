@@ -96,7 +96,6 @@ impl Transport {
         // No proxy leads back to this machine; Go's clients leave it out in the same way.
         let direct = settings.endpoint.as_ref().map_or(host.is_near(), Endpoint::is_near);
         let client = Client::new(&settings.trust, settings.connect_timeout, direct);
-        let client = client.map_err(|error| RegistryError::Client(Cause::new(error)))?;
         let parse = |text: String| Url::parse(&text).map_err(|error| RegistryError::Client(Cause::new(error)));
         let https = parse(format!("https://{host}/"))?;
         let http = parse(format!("http://{host}/"))?;

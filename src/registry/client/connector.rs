@@ -13,9 +13,10 @@ use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use reqwest::header::{HeaderMap, HeaderValue, USER_AGENT};
+use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tower_service::Service;
@@ -37,7 +38,8 @@ const FRESH: Duration = Duration::from_secs(15);
 /// Opens connections, or hands out one that was opened ahead.
 #[derive(Clone)]
 pub(super) struct Connector {
-    way: HttpsConnector<Way>,
+    tcp: Plain,
+    trust: Trust,
     proxies: Option<Arc<Matcher>>,
     timeout: Duration,
     ahead: Arc<Mutex<HashMap<String, Vec<Ahead>>>>,
@@ -50,17 +52,13 @@ struct Ahead {
 }
 
 impl Connector {
-    pub(super) fn new(trust: &Trust, timeout: Duration, direct: bool) -> Result<Self, rustls::Error> {
+    pub(super) fn new(trust: &Trust, timeout: Duration, direct: bool) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Names);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(timeout));
-        // One configuration for all connections: later ones resume the TLS session of earlier ones.
-        let tls = trust.tls()?;
         let proxies = (!direct).then(|| Arc::new(Matcher::from_system()));
-        let to_proxy = HttpsConnector::from((tcp.clone(), tls.clone()));
-        let way = Way { tcp, to_proxy, proxies: proxies.clone() };
-        Ok(Self { way: HttpsConnector::from((way, tls)), proxies, timeout, ahead: Arc::default() })
+        Self { tcp, trust: trust.clone(), proxies, timeout, ahead: Arc::default() }
     }
 
     /// Opens so many connections to where `uri` is, for those who will ask for one.
@@ -77,8 +75,25 @@ impl Connector {
     }
 
     fn open(&self, uri: &http::Uri) -> impl Future<Output = Result<Stream, BoxError>> + Send + 'static {
-        let (opening, timeout) = (self.way.clone().call(uri.clone()), self.timeout);
-        async move { tokio::time::timeout(timeout, opening).await? }
+        let (this, uri) = (self.clone(), uri.clone());
+        async move { tokio::time::timeout(this.timeout, this.connect(uri)).await? }
+    }
+
+    async fn connect(&self, uri: http::Uri) -> Result<Stream, BoxError> {
+        let proxy = self.proxies.as_ref().and_then(|proxies| proxies.intercept(&uri));
+        let secure = |uri: &http::Uri| uri.scheme_str() == Some("https");
+        let tls = if secure(&uri) || proxy.as_ref().is_some_and(|proxy| secure(proxy.uri())) {
+            let trust = self.trust.clone();
+            // One configuration for all connections: later ones resume the TLS session of earlier ones.
+            Some(tokio::task::spawn_blocking(move || trust.tls()).await??)
+        } else {
+            None
+        };
+        let mut way = Way { tcp: self.tcp.clone(), tls: tls.clone(), proxy };
+        match tls.filter(|_| secure(&uri)) {
+            Some(tls) => HttpsConnector::from((way, tls)).call(uri).await,
+            None => Ok(MaybeHttpsStream::Http(way.call(uri).await?)),
+        }
     }
 
     /// A connection that was opened ahead; one that is open already rather than one that is still to be.
@@ -131,8 +146,8 @@ impl Service<http::Uri> for Connector {
 #[derive(Clone)]
 struct Way {
     tcp: Plain,
-    to_proxy: HttpsConnector<Plain>,
-    proxies: Option<Arc<Matcher>>,
+    tls: Option<Arc<ClientConfig>>,
+    proxy: Option<Intercept>,
 }
 
 impl Service<http::Uri> for Way {
@@ -145,23 +160,47 @@ impl Service<http::Uri> for Way {
     }
 
     fn call(&mut self, uri: http::Uri) -> Self::Future {
-        let Some(proxy) = self.proxies.as_ref().and_then(|proxies| proxies.intercept(&uri)) else {
-            let opening = self.tcp.call(uri);
-            return Box::pin(
-                async move { Ok(Line { stream: MaybeHttpsStream::Http(opening.await?), passed_on: false }) },
-            );
+        let mut first = First { tcp: self.tcp.clone(), tls: self.tls.clone() };
+        let Some(proxy) = self.proxy.clone() else {
+            first.tls = None;
+            return Box::pin(async move { Ok(Line { stream: first.call(uri).await?, passed_on: false }) });
         };
         if uri.scheme_str() == Some("http") {
-            let opening = self.to_proxy.call(proxy.uri().clone());
+            let opening = first.call(proxy.uri().clone());
             return Box::pin(async move { Ok(Line { stream: opening.await?, passed_on: true }) });
         }
         let agent = HeaderMap::from_iter([(USER_AGENT, AGENT)]);
-        let mut tunnel = Tunnel::new(proxy.uri().clone(), self.to_proxy.clone()).with_headers(agent);
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), first).with_headers(agent);
         if let Some(authorization) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(authorization.clone());
         }
         let opening = tunnel.call(uri);
         Box::pin(async move { Ok(Line { stream: opening.await?, passed_on: false }) })
+    }
+}
+
+/// The first stretch of the way: to the host itself, or to a proxy, which may speak TLS as well.
+#[derive(Clone)]
+struct First {
+    tcp: Plain,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Service<http::Uri> for First {
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Error = BoxError;
+    type Future = Opening<Self::Response>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: http::Uri) -> Self::Future {
+        if let Some(tls) = &self.tls {
+            return HttpsConnector::from((self.tcp.clone(), tls.clone())).call(uri);
+        }
+        let opening = self.tcp.call(uri);
+        Box::pin(async move { Ok(MaybeHttpsStream::Http(opening.await?)) })
     }
 }
 

@@ -92,17 +92,14 @@ impl fmt::Debug for Client {
 
 impl Client {
     /// A client without connections; a `direct` one asks no proxy, whatever the environment says.
-    ///
-    /// # Errors
-    /// When the TLS library can't be used.
-    pub(super) fn new(trust: &Trust, connect_timeout: Duration, direct: bool) -> Result<Self, rustls::Error> {
-        let connector = Connector::new(trust, connect_timeout, direct)?;
+    pub(super) fn new(trust: &Trust, connect_timeout: Duration, direct: bool) -> Self {
+        let connector = Connector::new(trust, connect_timeout, direct);
         let pool = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .http1_max_buf_size(WRITE_BUFFER)
             .build(connector.clone());
-        Ok(Self { pool, connector })
+        Self { pool, connector }
     }
 
     /// Opens so many connections to where `url` is, for the requests that will come.
