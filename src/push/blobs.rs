@@ -10,7 +10,6 @@ use tokio::time::MissedTickBehavior;
 use super::mounts::Mounts;
 use tokio_util::sync::CancellationToken;
 
-use super::pace::Bucket;
 use super::presence::Presence;
 use super::reader::Pool;
 use super::traffic::Traffic;
@@ -21,10 +20,6 @@ use crate::plan::{Plan, Survey, Upload};
 
 /// How often the rate is looked at.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// Sessions that ECR lets be opened in a second, and at once; less than its quota, which other pushes may need as well
-/// (facts/ecr.md, Speed).
-const SESSIONS: u32 = 90;
 
 impl Run<'_> {
     /// Uploads the plan's blobs. A target that fails gets no more of them; when all have failed the rest is stopped at once.
@@ -56,7 +51,6 @@ impl Run<'_> {
             upload.targets.iter().copied().filter(|target| failures[*target].is_empty()).collect()
         };
         let traffic = Traffic::new(self.options.jobs, self.retry.load());
-        let mut sessions = Bucket::new(SESSIONS, SESSIONS);
         let mut waiting: Vec<(&Upload, &Blob)> =
             plan.uploads.iter().filter_map(|upload| Some((upload, self.image.blob(&upload.digest)?))).collect();
         let mut flying = FuturesUnordered::new();
@@ -65,22 +59,17 @@ impl Run<'_> {
         loop {
             let mut at = 0;
             while let Some((upload, blob)) = waiting.get(at).copied() {
-                let Some(mut lane) = traffic.join(blob.size) else {
+                let targets = needed(upload, &failures);
+                let on_ecr = targets.iter().filter(|target| self.destinations[**target].is_ecr()).count();
+                let lane = if targets.is_empty() { None } else { traffic.join(blob.size, on_ecr) };
+                let Some(mut lane) = lane else {
                     at += 1;
                     continue;
                 };
                 waiting.remove(at);
-                let targets = needed(upload, &failures);
-                if targets.is_empty() {
-                    continue;
-                }
-                let on_ecr = targets.iter().filter(|target| self.destinations[**target].is_ecr());
-                let wait = on_ecr.map(|_| sessions.admit(traffic.now())).max().unwrap_or_default();
                 let uploader = &uploader;
                 flying.push(async move {
-                    if !wait.is_zero() {
-                        tokio::time::sleep(wait).await;
-                    }
+                    lane.turn().await;
                     (blob, uploader.upload(blob, &targets, &mut lane).await)
                 });
             }

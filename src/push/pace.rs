@@ -138,31 +138,51 @@ impl Window {
         let before = self.sent.len().checked_sub(self.most).and_then(|at| self.sent.get(at));
         let time = before.map_or(now, |sent| now.max(*sent + Self::LENGTH));
         self.sent.push_back(time);
-        time - now
+        time.saturating_sub(now)
     }
 }
 
-/// So many requests at once, and then so many a second.
+/// So many requests at once, and then so many a second; fewer when the registry asks for it.
 #[derive(Debug, Clone)]
 pub struct Bucket {
-    /// The time that one request takes.
+    rate: u32,
+    /// The time that one request takes now.
     each: Duration,
+    /// How many go at once now.
     burst: u32,
     /// When it will be full again.
     full: Duration,
 }
 
 impl Bucket {
-    /// `burst` at once, and then `rate` a second.
+    /// The longest time that one request takes.
+    const SLOWEST: Duration = Duration::from_secs(1);
+
+    /// `rate` at once, and then `rate` a second.
     #[must_use]
-    pub fn new(burst: u32, rate: u32) -> Self {
-        Self { each: Duration::from_secs(1) / rate.max(1), burst, full: Duration::ZERO }
+    pub fn new(rate: u32) -> Self {
+        Self { rate, each: Duration::from_secs(1) / rate.max(1), burst: rate, full: Duration::ZERO }
     }
 
     /// How long one more request has to wait; it is taken out then.
     pub fn admit(&mut self, now: Duration) -> Duration {
         self.full = self.full.max(now) + self.each;
         self.full.saturating_sub(now + self.each * self.burst)
+    }
+
+    /// Half as many, one by one: the registry had too many.
+    pub fn slow_down(&mut self) {
+        self.each = (self.each * 2).min(Self::SLOWEST);
+        self.burst = 1;
+    }
+
+    /// A little more, up to what it was made for.
+    pub fn recover(&mut self) {
+        let least = Duration::from_secs(1) / self.rate.max(1);
+        self.each = (self.each * 9 / 10).max(least);
+        if self.each == least {
+            self.burst = self.rate;
+        }
     }
 }
 
@@ -264,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_bucket_empties_and_fills() {
-        let mut bucket = Bucket::new(3, 10);
+        let mut bucket = Bucket { burst: 3, ..Bucket::new(10) };
         let mut check = |now, expected| {
             let wait = bucket.admit(Duration::from_millis(now));
             assert_eq!(wait, Duration::from_millis(expected), "at {now} ms");
@@ -281,6 +301,24 @@ mod tests {
         check(2000, 100);
     }
 
+    #[test]
+    fn a_bucket_slows_down_and_recovers() {
+        let mut bucket = Bucket::new(10);
+        bucket.slow_down();
+        assert_eq!((bucket.admit(Duration::ZERO), bucket.admit(Duration::ZERO)), (Duration::ZERO, seconds(1) / 5));
+        for _ in 0..10 {
+            bucket.slow_down();
+        }
+        assert_eq!(bucket.each, seconds(1));
+        let mut looks = 0;
+        while bucket.burst == 1 {
+            looks += 1;
+            bucket.recover();
+        }
+        assert_eq!((bucket.each, bucket.burst), (seconds(1) / 10, 10));
+        assert!(looks < 30, "{looks}");
+    }
+
     proptest! {
         #[test]
         fn never_more_than_the_window_takes(gaps in proptest::collection::vec(0_u64..400, 1..200), most in 1_usize..12) {
@@ -293,7 +331,7 @@ mod tests {
             }
             prop_assert!(sent.is_sorted());
             for several in sent.windows(most + 1) {
-                prop_assert!(several[most] - several[0] >= Duration::from_secs(1));
+                prop_assert!(several[most] >= several[0] + Duration::from_secs(1));
             }
         }
 

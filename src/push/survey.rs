@@ -95,7 +95,7 @@ async fn lacks<'a>(
     let digest = &root.manifest.digest;
     let known = survey.looks.contains(&Look::Same);
     let told = destination.is_ecr() && availability.unknown.is_empty();
-    survey.blobs_unasked = !destination.is_ecr() && !(known && options.thorough);
+    survey.blobs_unasked = !(destination.is_ecr() || known && options.thorough);
     let (mut answers, mut questions) = (referrers, BTreeSet::new());
     if known || destination.target.tags.is_empty() {
         // What was looked at was the root itself, or a tag that names it.

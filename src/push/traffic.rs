@@ -1,4 +1,4 @@
-//! What is in flight: who may join it, who steps aside while it waits, and how it goes.
+//! What is in flight: who may join it, who has to wait, and how it goes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::pace::{Flight, Lanes};
+use super::pace::{Bucket, Flight, Lanes};
+
+/// Sessions that ECR lets be opened in a second, and at once; less than its quota, which other pushes may need as well
+/// (facts/ecr.md, Speed).
+const SESSIONS: u32 = 90;
+
+/// So long after a refusal sessions are opened no faster.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// What uploads have come to so far.
 #[derive(Debug, Default)]
@@ -41,7 +48,9 @@ pub(super) struct Traffic {
 struct State {
     lanes: Lanes,
     flight: Flight,
-    /// Uploads that stepped aside and want to go on.
+    sessions: Bucket,
+    refusal: Option<Duration>,
+    /// Uploads that wanted to go on when it was too much.
     returning: usize,
     /// When there was a look, and what had moved and been refused until then.
     looked: Duration,
@@ -53,28 +62,45 @@ impl Traffic {
     /// Nothing is in flight yet, and at most `jobs` blobs will be.
     pub(super) fn new(jobs: usize, load: Arc<Load>) -> Arc<Self> {
         let (lanes, flight) = (Lanes::new(jobs), Flight::default());
-        let state = State { lanes, flight, returning: 0, looked: Duration::ZERO, moved: 0, refused: 0 };
+        let state = State {
+            lanes,
+            flight,
+            sessions: Bucket::new(SESSIONS),
+            refusal: None,
+            returning: 0,
+            looked: Duration::ZERO,
+            moved: 0,
+            refused: 0,
+        };
         Arc::new(Self { start: Instant::now(), load, state: Mutex::new(state), freed: Notify::new() })
     }
 
-    /// The time since the push began to send.
-    pub(super) fn now(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    /// Ends when somebody has left or stepped aside.
+    /// Ends when somebody has left, or when more may join.
     pub(super) async fn freed(&self) {
         self.freed.notified().await;
     }
 
-    /// A lane for a new blob of `size` bytes, if it may start. Who was in flight before has precedence.
-    pub(super) fn join(self: &Arc<Self>, size: u64) -> Option<Lane> {
+    /// A lane for a new blob of `size` bytes, if it may start; `on_ecr` is how many of its targets are. Who was in flight
+    /// before has precedence.
+    pub(super) fn join(self: &Arc<Self>, size: u64, on_ecr: usize) -> Option<Lane> {
         let (one, mut state) = (Flight::of(size), self.lock());
         if state.returning > 0 || !state.lanes.admits(state.flight, one) {
             return None;
         }
         state.flight = state.flight.and(one);
-        Some(Lane { traffic: self.clone(), one })
+        Some(Lane { traffic: self.clone(), one, on_ecr })
+    }
+
+    /// Waits until ECR takes so many more sessions.
+    async fn turn(&self, sessions: usize) {
+        let now = self.now();
+        let wait = {
+            let mut state = self.lock();
+            (0..sessions).map(|_| state.sessions.admit(now)).max().unwrap_or_default()
+        };
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Takes in what happened since the last look, with other blobs waiting or not.
@@ -84,6 +110,10 @@ impl Traffic {
         let flight = state.flight;
         if refused > std::mem::replace(&mut state.refused, refused) {
             state.lanes.refused(now, flight);
+            if state.refusal.is_none_or(|before| now >= before + QUIET / 2) {
+                state.sessions.slow_down();
+                state.refusal = Some(now);
+            }
         }
         let passed = now.saturating_sub(state.looked);
         if passed >= every {
@@ -91,6 +121,9 @@ impl Traffic {
             #[expect(clippy::cast_precision_loss, reason = "a rate is no account")]
             let rate = (moved - state.moved) as f64 / passed.as_secs_f64();
             state.lanes.measured(now, rate, flight, waiting);
+            if state.refusal.is_none_or(|before| now >= before + QUIET) {
+                state.sessions.recover();
+            }
             (state.looked, state.moved) = (now, moved);
             tracing::debug!("{rate:.0} bytes/s with {flight:?}: {:?}", state.lanes);
             drop(state);
@@ -98,8 +131,19 @@ impl Traffic {
         }
     }
 
+    /// The time since the push began to send.
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether more is in flight than is good by now.
+    fn is_too_much(&self) -> bool {
+        let state = self.lock();
+        !state.lanes.admits(state.flight, Flight::default())
     }
 
     fn leave(&self, one: Flight) {
@@ -147,17 +191,26 @@ impl Drop for Returning<'_> {
 pub(super) struct Lane {
     traffic: Arc<Traffic>,
     one: Flight,
+    on_ecr: usize,
 }
 
 impl Lane {
-    /// Steps aside while `pausing` lasts, so that others may go, and comes back when there is room: a registry that asks for
-    /// less gets less of those who are in flight already, too.
-    pub(super) async fn step_aside(&mut self, pausing: impl Future<Output = ()>) {
-        let one = std::mem::take(&mut self.one);
-        self.traffic.leave(one);
+    /// Waits until a first session may be opened.
+    pub(super) async fn turn(&self) {
+        self.traffic.turn(self.on_ecr).await;
+    }
+
+    /// Waits before another attempt, and then until there is room: a registry that asks for less gets less of those who are
+    /// in flight already, too. Meanwhile the place is kept, so that nobody else is sent where one has to wait.
+    pub(super) async fn wait(&mut self, pausing: impl Future<Output = ()>) {
         pausing.await;
-        self.traffic.rejoin(one).await;
-        self.one = one;
+        self.turn().await;
+        if self.traffic.is_too_much() {
+            let one = std::mem::take(&mut self.one);
+            self.traffic.leave(one);
+            self.traffic.rejoin(one).await;
+            self.one = one;
+        }
     }
 }
 

@@ -86,8 +86,6 @@ impl Uploader<'_> {
     ///
     /// A failure for good at one destination stops whatever is under way to it, of this blob and of all others. What was
     /// stopped has no result, unless it had failed before and was to be tried again.
-    ///
-    /// While it waits to try again it steps aside.
     pub(super) async fn upload(
         &self,
         blob: &Blob,
@@ -136,7 +134,7 @@ impl Uploader<'_> {
         self.retry.report(&format!("{repository}: blob {}", blob.digest.short()), error, wait);
         let all_stopped = join_all(waiting.iter().map(|(.., course)| self.stops[course.target].cancelled()));
         tokio::select! {
-            () = lane.step_aside(tokio::time::sleep(wait)) => {}
+            () = lane.wait(tokio::time::sleep(wait)) => {}
             _ = all_stopped => {}
         }
         let noted = waiting.into_iter().map(|(_, error, mut course)| {
