@@ -59,9 +59,12 @@ const RECORD: Duration = Duration::from_millis(500);
 /// How many times `--timeout` another process that uses SOURCE is waited for: it may be in the middle of a push.
 const PATIENCE: u32 = 10;
 
-/// Connections that are opened to each registry while its token is on its way: what is there already needs none of them,
-/// and what isn't needs at most so many at first.
+/// Connections that are opened to ECR while its token is on its way: what is there already needs none of them, and of what
+/// isn't at most so many large blobs go first.
 const CONNECTIONS_AHEAD: usize = 8;
+
+/// Connections that are opened to another registry ahead: there each blob has its question.
+const QUESTIONS_AHEAD: usize = 32;
 
 /// An image and where it goes.
 #[derive(Debug, Clone)]
@@ -217,8 +220,9 @@ async fn both(
     // Beside the uploads, other registries than ECR are asked for one blob: see `push::presence`.
     let requests = read.image.blobs().count() + 1;
     let registries: HashMap<_, _> = reached.0.values().flatten().map(|it| (Arc::as_ptr(&it.registry), it)).collect();
-    for Reached { registry, .. } in registries.into_values() {
-        registry.connect_ahead(requests.min(CONNECTIONS_AHEAD).saturating_sub(1));
+    for Reached { registry, ecr } in registries.into_values() {
+        let most = if ecr.is_some() { CONNECTIONS_AHEAD } else { QUESTIONS_AHEAD };
+        registry.connect_ahead(requests.min(most).saturating_sub(1));
     }
     Ok((read, reached))
 }

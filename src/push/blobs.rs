@@ -61,7 +61,8 @@ impl Run<'_> {
             while let Some((upload, blob)) = waiting.get(at).copied() {
                 let targets = needed(upload, &failures);
                 let on_ecr = targets.iter().filter(|target| self.destinations[**target].is_ecr()).count();
-                let lane = if targets.is_empty() { None } else { traffic.join(blob.size, on_ecr) };
+                let asks = targets.iter().any(|target| uploader.presences[*target].is_some());
+                let lane = if targets.is_empty() { None } else { traffic.join(blob.size, on_ecr, asks) };
                 let Some(mut lane) = lane else {
                     at += 1;
                     continue;

@@ -35,6 +35,8 @@ pub struct Flight {
     pub large: usize,
     /// The pieces that they may hold.
     pub pieces: usize,
+    /// Beside these: blobs of which it is asked whether they are to be sent at all.
+    pub asked: usize,
 }
 
 impl Flight {
@@ -42,19 +44,32 @@ impl Flight {
     #[must_use]
     pub fn of(size: u64) -> Self {
         let pieces = usize::try_from(size.div_ceil(PIECE as u64)).unwrap_or(usize::MAX);
-        Self { blobs: 1, large: usize::from(size > SMALL), pieces: pieces.min(STREAM_PIECES) }
+        Self { blobs: 1, large: usize::from(size > SMALL), pieces: pieces.min(STREAM_PIECES), asked: 0 }
     }
+
+    /// What a question is to it.
+    pub const QUESTION: Self = Self { blobs: 0, large: 0, pieces: 0, asked: 1 };
 
     /// With one more blob.
     #[must_use]
     pub fn and(self, one: Self) -> Self {
-        Self { blobs: self.blobs + one.blobs, large: self.large + one.large, pieces: self.pieces + one.pieces }
+        Self {
+            blobs: self.blobs + one.blobs,
+            large: self.large + one.large,
+            pieces: self.pieces + one.pieces,
+            asked: self.asked + one.asked,
+        }
     }
 
     /// With one blob less.
     #[must_use]
     pub fn without(self, one: Self) -> Self {
-        Self { blobs: self.blobs - one.blobs, large: self.large - one.large, pieces: self.pieces - one.pieces }
+        Self {
+            blobs: self.blobs - one.blobs,
+            large: self.large - one.large,
+            pieces: self.pieces - one.pieces,
+            asked: self.asked - one.asked,
+        }
     }
 }
 
@@ -79,10 +94,14 @@ impl Lanes {
         Self { jobs, blobs: jobs, large: START.min(jobs), best: 0.0, refused: None }
     }
 
-    /// Whether `one` more blob may start beside what is in flight. The first one always may.
+    /// Whether `one` more blob may start beside what is in flight; the first one always may. Questions are small, and what
+    /// they spare needs no place: of them there may be almost twice as many.
     #[must_use]
     pub fn admits(&self, flight: Flight, one: Flight) -> bool {
         let with = flight.and(one);
+        if one.asked > 0 {
+            return with.asked < self.blobs * 2;
+        }
         flight.blobs == 0
             || with.blobs <= self.blobs && (one.large == 0 || with.large <= self.large) && with.pieces <= PIECES
     }
@@ -222,6 +241,18 @@ mod tests {
         check(1, flight(1, 0), 0, false);
         // Memory is bounded, however many were allowed.
         check(256, flight(0, 128), 1000, false);
+    }
+
+    #[test]
+    fn who_may_ask() {
+        let check = |jobs, asked, expected| {
+            let flight = Flight { asked, ..flight(jobs, 0) };
+            assert_eq!(Lanes::new(jobs).admits(flight, Flight::QUESTION), expected, "{jobs} {asked}");
+        };
+        check(1, 0, true);
+        check(1, 1, false);
+        check(32, 62, true);
+        check(32, 63, false);
     }
 
     #[test]

@@ -80,15 +80,16 @@ impl Traffic {
         self.freed.notified().await;
     }
 
-    /// A lane for a new blob of `size` bytes, if it may start; `on_ecr` is how many of its targets are. Who was in flight
-    /// before has precedence.
-    pub(super) fn join(self: &Arc<Self>, size: u64, on_ecr: usize) -> Option<Lane> {
-        let (one, mut state) = (Flight::of(size), self.lock());
+    /// A lane for a new blob of `size` bytes, if it may start; `on_ecr` is how many of its targets are, and with `asks` it
+    /// isn't known yet whether it has to be sent. Who was in flight before has precedence.
+    pub(super) fn join(self: &Arc<Self>, size: u64, on_ecr: usize, asks: bool) -> Option<Lane> {
+        let whole = Flight::of(size);
+        let (one, mut state) = (if asks { Flight::QUESTION } else { whole }, self.lock());
         if state.returning > 0 || !state.lanes.admits(state.flight, one) {
             return None;
         }
         state.flight = state.flight.and(one);
-        Some(Lane { traffic: self.clone(), one, on_ecr })
+        Some(Lane { traffic: self.clone(), one, whole, on_ecr })
     }
 
     /// Waits until ECR takes so many more sessions.
@@ -190,7 +191,10 @@ impl Drop for Returning<'_> {
 #[derive(Debug)]
 pub(super) struct Lane {
     traffic: Arc<Traffic>,
+    /// What it counts for now.
     one: Flight,
+    /// What it counts for when it is sent.
+    whole: Flight,
     on_ecr: usize,
 }
 
@@ -206,11 +210,21 @@ impl Lane {
         pausing.await;
         self.turn().await;
         if self.traffic.is_too_much() {
-            let one = std::mem::take(&mut self.one);
-            self.traffic.leave(one);
-            self.traffic.rejoin(one).await;
-            self.one = one;
+            self.rejoin(self.one).await;
         }
+    }
+
+    /// Waits for a place among those that are sent, now that it is known that this blob has to be.
+    pub(super) async fn send(&mut self) {
+        if self.one != self.whole {
+            self.rejoin(self.whole).await;
+        }
+    }
+
+    async fn rejoin(&mut self, one: Flight) {
+        self.traffic.leave(std::mem::take(&mut self.one));
+        self.traffic.rejoin(one).await;
+        self.one = one;
     }
 }
 

@@ -97,7 +97,7 @@ impl Uploader<'_> {
         let mut hashing = Hashing::new(blob);
         while !courses.is_empty() {
             let outcomes;
-            (outcomes, hashing) = self.attempt(blob, hashing, &mut courses).await;
+            (outcomes, hashing) = self.attempt(blob, hashing, &mut courses, lane).await;
             let mut waiting = Vec::new();
             for (mut course, outcome) in courses.drain(..).zip(outcomes) {
                 let result = match outcome {
@@ -145,7 +145,13 @@ impl Uploader<'_> {
         noted.collect()
     }
 
-    async fn attempt(&self, blob: &Blob, mut hashing: Hashing, courses: &mut [Course]) -> (Vec<Outcome>, Hashing) {
+    async fn attempt(
+        &self,
+        blob: &Blob,
+        mut hashing: Hashing,
+        courses: &mut [Course],
+        lane: &mut Lane,
+    ) -> (Vec<Outcome>, Hashing) {
         let steps = join_all(courses.iter_mut().map(|course| self.step(course, blob))).await;
         let froms: Vec<Option<u64>> = steps
             .iter()
@@ -154,6 +160,9 @@ impl Uploader<'_> {
                 _ => None,
             })
             .collect();
+        if froms.iter().any(Option::is_some) {
+            lane.send().await;
+        }
         let lowest = froms.iter().flatten().min().copied();
         let (mut wanted, mut carrying) = (Vec::new(), Vec::new());
         for (course, step) in courses.iter_mut().zip(steps) {
