@@ -121,6 +121,7 @@ impl Traffic {
             let moved = self.load.moved.load(Ordering::Relaxed);
             #[expect(clippy::cast_precision_loss, reason = "a rate is no account")]
             let rate = (moved - state.moved) as f64 / passed.as_secs_f64();
+            let waiting = waiting || state.returning > 0;
             state.lanes.measured(now, rate, flight, waiting);
             if state.refusal.is_none_or(|before| now >= before + QUIET) {
                 state.sessions.recover();
