@@ -1,5 +1,6 @@
 //! Uploads what is lacking: the largest first, small ones in the gaps, and as many at once as the pace says.
 
+use std::cmp::Reverse;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -15,11 +16,20 @@ use super::reader::Pool;
 use super::traffic::Traffic;
 use super::upload::{UploadError, Uploader};
 use super::{Arrival, Outcome, PushError, Run};
-use crate::image::Blob;
+use crate::image::{Blob, Role};
 use crate::plan::{Plan, Survey, Upload};
 
 /// How often the rate is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// The order in which a registry is asked for blobs: large ones first, but among those of about one size the upper layers, and
+/// the config before all. Of an image that has changed these are lacking, and their bytes can leave while others are asked for.
+fn likely_lacking(blob: &Blob) -> (bool, Reverse<Option<u32>>, Reverse<usize>) {
+    match blob.role {
+        Role::Config => (false, Reverse(None), Reverse(0)),
+        Role::Layer { number, .. } => (true, Reverse(blob.size.checked_ilog2()), Reverse(number)),
+    }
+}
 
 impl Run<'_> {
     /// Uploads the plan's blobs. A target that fails gets no more of them; when all have failed the rest is stopped at once.
@@ -53,6 +63,9 @@ impl Run<'_> {
         let traffic = Traffic::new(self.options.jobs, self.retry.load());
         let mut waiting: Vec<(&Upload, &Blob)> =
             plan.uploads.iter().filter_map(|upload| Some((upload, self.image.blob(&upload.digest)?))).collect();
+        if uploader.presences.iter().any(Option::is_some) {
+            waiting.sort_by_key(|(_, blob)| likely_lacking(blob));
+        }
         let mut flying = FuturesUnordered::new();
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -108,5 +121,34 @@ impl Run<'_> {
             };
             outcome.error = outcome.error.take().or(error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::image::Content;
+    use crate::oci::digest::{Algorithm, Digest};
+
+    #[test]
+    fn what_is_new_is_asked_for_first() {
+        let blob = |role, size| {
+            let (digest, content) = (Digest::of(Algorithm::Sha256, b""), Content::Held(Bytes::new()));
+            Blob { digest, size, media_type: "text/plain".into(), role, content }
+        };
+        let layer = |number, size| blob(Role::Layer { number, of: 9 }, size);
+        let mut blobs = [
+            layer(1, 200_000),
+            layer(2, 190_000),
+            layer(3, 90_000_000),
+            layer(4, 195_000),
+            layer(5, 0),
+            blob(Role::Config, 900),
+        ];
+        blobs.sort_by_key(likely_lacking);
+        let sizes = blobs.map(|blob| blob.size);
+        assert_eq!(sizes, [900, 90_000_000, 195_000, 190_000, 200_000, 0]);
     }
 }
