@@ -183,6 +183,8 @@ pub fn send(blob: &Blob, pool: &Pool, hashing: &mut Hashing, mut wanted: Vec<Wan
         Content::File(path) => send_file(blob, path, pool, hashing, &mut wanted),
     };
     if sent.is_err() {
+        // Whoever reads it again hashes it again: nothing of it is known to be right.
+        *hashing = Hashing::new(blob);
         for upload in &wanted {
             let _ = upload.pieces.blocking_send(Err(Broken));
         }
@@ -375,6 +377,27 @@ mod tests {
                 hashed = position;
             }
             prop_assert_eq!(hashing.position(), None);
+        }
+    }
+
+    #[test]
+    fn what_is_corrupt_stays_so_when_it_is_read_again() {
+        let (file, good) = (tempfile::NamedTempFile::new().unwrap(), vec![7; 2 * PIECE]);
+        let mut bytes = good.clone();
+        bytes[PIECE + 1] ^= 1;
+        std::fs::write(file.path(), &bytes).unwrap();
+        let blob = Blob {
+            digest: Digest::of(Algorithm::Sha256, &good),
+            size: good.len() as u64,
+            media_type: "text/plain".into(),
+            role: Role::Config,
+            content: Content::File(file.path().to_owned()),
+        };
+        let mut hashing = Hashing::new(&blob);
+        for _ in 0..2 {
+            let (got, result) = read(&blob, &mut hashing, &[(0, usize::MAX)]);
+            assert!(matches!(result, Err(ReadError::Corrupt(_))), "{result:?}");
+            assert!(got[0].len() < bytes.len());
         }
     }
 
