@@ -109,7 +109,7 @@ impl Known {
         if head != Some(Head { version: VERSION }) {
             return Self::default();
         }
-        let fresh = |line: &Line| line.day + MOST_DAYS >= today && line.day <= today + 1;
+        let fresh = |line: &Line| line.day.saturating_add(MOST_DAYS) >= today && line.day <= today + 1;
         let parsed = lines.filter_map(|line| serde_json::from_str::<Line>(line).ok()).filter(fresh);
         let places = parsed.take(MOST_BLOBS).map(|line| {
             let Line { registry, digest, repositories, day } = line;

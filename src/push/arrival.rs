@@ -39,11 +39,21 @@ impl Uploader<'_> {
         let target = &destination.target.repository;
         let presence = self.presences.get(at).and_then(Option::as_ref);
         let mut held: Option<(Key, Session)> = None;
+        let mut asked_others = false;
         for candidate in self.candidates(destination, &blob.digest) {
             if !self.mounts.is_worth(target, &candidate) {
                 continue;
             }
-            let tried = self.try_mount(destination, &blob.digest, &candidate).await?;
+            if destination.is_ecr() && std::mem::replace(&mut asked_others, true) {
+                // The place in the traffic is good for one session.
+                self.traffic.turn(1).await;
+            }
+            let tried = match self.try_mount(destination, &blob.digest, &candidate).await {
+                Ok(tried) => tried,
+                // There is a session already, and what it is for goes on without a mount.
+                Err(_) if held.is_some() => break,
+                Err(error) => return Err(error),
+            };
             self.mounts.note(target, &blob.digest, &candidate, matches!(tried, Tried::Mounted));
             match (tried, &held) {
                 (Tried::Mounted, _) => {
@@ -61,6 +71,13 @@ impl Uploader<'_> {
         let (key, session, asked) = match held {
             // Asked was another repository.
             Some((key, session)) => (key, session, false),
+            None if asked_others => {
+                self.traffic.turn(1).await;
+                match self.open(at, destination, &blob.digest).await? {
+                    (Opened::Mounted, _) => return Ok(Entry::There(Arrival::Present)),
+                    (Opened::Session(key, session), asked) => (key, session, asked),
+                }
+            }
             None => match self.open(at, destination, &blob.digest).await? {
                 (Opened::Mounted, _) => return Ok(Entry::There(Arrival::Present)),
                 (Opened::Session(key, session), asked) => (key, session, asked),

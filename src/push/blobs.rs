@@ -7,10 +7,9 @@ use std::time::Duration;
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::MissedTickBehavior;
-
-use super::mounts::Mounts;
 use tokio_util::sync::CancellationToken;
 
+use super::mounts::Mounts;
 use super::presence::Presence;
 use super::reader::Pool;
 use super::traffic::Traffic;
@@ -44,6 +43,7 @@ impl Run<'_> {
             let survey = survey.as_ref().filter(|survey| survey.blobs_unasked)?;
             Presence::watch(self.image, survey, &destination.registry, &destination.target.repository.name)
         });
+        let traffic = Traffic::new(self.options.jobs, self.retry.load());
         let uploader = Uploader {
             destinations: self.destinations,
             stops: self.destinations.iter().map(|_| CancellationToken::new()).collect(),
@@ -53,6 +53,7 @@ impl Run<'_> {
             reporter: self.reporter,
             mounts,
             presences: presences.collect(),
+            traffic: &traffic,
             pool: Pool::default(),
             attempts: AtomicU64::new(0),
         };
@@ -60,7 +61,6 @@ impl Run<'_> {
         let needed = |upload: &Upload, failures: &[Vec<UploadError>]| -> Vec<usize> {
             upload.targets.iter().copied().filter(|target| failures[*target].is_empty()).collect()
         };
-        let traffic = Traffic::new(self.options.jobs, self.retry.load());
         let mut waiting: Vec<(&Upload, &Blob)> =
             plan.uploads.iter().filter_map(|upload| Some((upload, self.image.blob(&upload.digest)?))).collect();
         if uploader.presences.iter().any(Option::is_some) {
@@ -70,6 +70,7 @@ impl Run<'_> {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let freed = traffic.freed();
             let mut at = 0;
             while let Some((upload, blob)) = waiting.get(at).copied() {
                 let targets = needed(upload, &failures);
@@ -87,13 +88,15 @@ impl Run<'_> {
                     (blob, uploader.upload(blob, &targets, &mut lane).await)
                 });
             }
+            // Now, while every place is taken that may be.
+            traffic.look(LOOK, !waiting.is_empty());
             let mut landed = tokio::select! {
                 landed = flying.next() => match landed {
                     Some(landed) => vec![landed],
                     None => break,
                 },
                 _ = looks.tick() => Vec::new(),
-                () = traffic.freed() => Vec::new(),
+                () = freed => Vec::new(),
             };
             // What failed at the same time is said with it.
             landed.extend(std::iter::from_fn(|| flying.next().now_or_never().flatten()));
@@ -107,7 +110,6 @@ impl Run<'_> {
                     }
                 }
             }
-            traffic.look(LOOK, !waiting.is_empty());
         }
         if failures.iter().any(|failures| !failures.is_empty()) {
             // What was being opened when it was stopped.

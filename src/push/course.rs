@@ -13,6 +13,9 @@ const WORTH_ASKING: u64 = 1024 * 1024;
 /// Questions about a session that a registry may answer with an error of its own before the session is given up.
 const QUESTIONS: u32 = 3;
 
+/// Tokens that may expire without progress between them: whoever refuses a new one, too, won't take a third.
+const TOKENS: u32 = 2;
+
 /// A session that was used, or will be.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -22,6 +25,10 @@ pub(super) struct Held {
     pub(super) sent: u64,
     /// Whether it has been gone on with.
     pub(super) resumed: bool,
+    /// Where the last part began.
+    began: u64,
+    /// The byte that the registry wants next, if it refused a part by naming it.
+    told: Option<u64>,
 }
 
 /// A blob's way to one target.
@@ -35,6 +42,8 @@ pub(super) struct Course {
     pub(super) held: Option<Held>,
     /// Questions about the session that were answered with an error.
     questions: u32,
+    /// Tokens that expired since the last progress.
+    expired: u32,
     /// Whether the registry refused at the end what had been sent in several parts.
     parts_refused: bool,
 }
@@ -42,13 +51,13 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn new(target: usize) -> Self {
         let failures = Failures::default();
-        Self { target, failures, error: None, held: None, questions: 0, parts_refused: false }
+        Self { target, failures, error: None, held: None, questions: 0, expired: 0, parts_refused: false }
     }
 
     /// A new session, that nothing was sent in.
     pub(super) fn begin(&mut self, key: Key, session: Session) {
         self.questions = 0;
-        self.held = Some(Held { key, session, sent: 0, resumed: false });
+        self.held = Some(Held { key, session, sent: 0, resumed: false, began: 0, told: None });
     }
 
     /// The session after an attempt that began at byte `from`: the registry can have the first `bytes`.
@@ -57,25 +66,53 @@ impl Course {
             held.session = session;
             held.sent = held.sent.max(bytes);
             held.resumed |= from > 0;
+            held.began = from;
         }
     }
 
     /// Whether the session that broke off with `error` may go on, as far as that can be known without asking.
     pub(super) fn may_go_on(&mut self, error: &RegistryError, size: u64) -> bool {
-        let Some(held) = &self.held else { return false };
+        let Some(held) = &mut self.held else { return false };
+        if let RegistryError::Answered(answer) = error
+            && answer.status == 416
+        {
+            // A GET may tell less than that: it needn't know of more than the first part (facts/ecr.md, Uploading a blob). The
+            // same byte again would be refused again.
+            held.told = answer.wanted_byte().filter(|byte| *byte != held.began && *byte <= held.sent);
+            return held.told.is_some();
+        }
         self.parts_refused |= held.resumed && error.meaning() == Some(Meaning::UploadRefused);
         !self.parts_refused && is_cut(error, held.sent >= size) && is_enough(held.session.part_minimum(), held.sent)
     }
 
     /// Whether to go on in the session when the registry says that it has so many bytes.
     pub(super) fn goes_on_at(&self, bytes: u64) -> bool {
-        // More than was sent is of somebody else, or nonsense.
-        self.held.as_ref().is_some_and(|held| bytes <= held.sent && is_enough(held.session.part_minimum(), bytes))
+        self.held.as_ref().is_some_and(|held| {
+            let minimum = held.session.part_minimum();
+            // More than was sent is of somebody else, or nonsense. A part that was left too short may be refused at the end,
+            // after all the rest was sent.
+            let part = bytes.checked_sub(held.began);
+            bytes <= held.sent && is_enough(minimum, bytes) && part.is_some_and(|part| part == 0 || part >= minimum)
+        })
+    }
+
+    /// The byte that the registry has named itself, if it has.
+    pub(super) fn told(&mut self) -> Option<u64> {
+        self.held.as_mut()?.told.take()
+    }
+
+    /// Notes that the token has expired, and says whether another one is worth a try.
+    pub(super) fn expires(&mut self) -> bool {
+        self.expired += 1;
+        self.expired <= TOKENS
     }
 
     /// The session has so many bytes.
     pub(super) fn found(&mut self, bytes: u64) {
         self.questions = 0;
+        if self.held.as_ref().is_some_and(|held| bytes > held.began) {
+            self.expired = 0;
+        }
         self.failures.reached(bytes);
     }
 

@@ -4,6 +4,7 @@
 //! what it has is not to be sent. One question beside the first POSTs tells: a HEAD of the blob that is most likely there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -13,6 +14,9 @@ use crate::oci::digest::Digest;
 use crate::oci::manifest::Body;
 use crate::plan::Survey;
 use crate::registry::Registry;
+
+/// The canary's answer is waited for no longer: without it each blob is asked for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a HEAD of the canary said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,10 +101,10 @@ impl Presence {
         let (asked, told) = (canary.clone(), evidence.clone());
         let asking = tokio::spawn(async move {
             // Not tried again: others wait for it, and an answer that doesn't come only makes them ask for themselves.
-            let head = match registry.has_blob(&repository, &asked).await {
-                Ok(true) => Head::There,
-                Ok(false) => Head::Absent,
-                Err(_) => Head::Failed,
+            let head = match tokio::time::timeout(PATIENCE, registry.has_blob(&repository, &asked)).await {
+                Ok(Ok(true)) => Head::There,
+                Ok(Ok(false)) => Head::Absent,
+                Ok(Err(_)) | Err(_) => Head::Failed,
             };
             told.send_modify(|evidence| evidence.head = head);
         });

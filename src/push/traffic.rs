@@ -1,10 +1,13 @@
 //! What is in flight: who may join it, who has to wait, and how it goes.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use super::pace::{Bucket, Flight, Lanes};
@@ -50,8 +53,9 @@ struct State {
     flight: Flight,
     sessions: Bucket,
     refusal: Option<Duration>,
-    /// Uploads that wanted to go on when it was too much.
-    returning: usize,
+    /// Those who wait for a place, the largest first; of one size, who came first.
+    waiting: BTreeMap<Ticket, Flight>,
+    tickets: u64,
     /// When there was a look, and what had moved and been refused until then.
     looked: Duration,
     moved: u64,
@@ -67,7 +71,8 @@ impl Traffic {
             flight,
             sessions: Bucket::new(SESSIONS),
             refusal: None,
-            returning: 0,
+            waiting: BTreeMap::new(),
+            tickets: 0,
             looked: Duration::ZERO,
             moved: 0,
             refused: 0,
@@ -75,9 +80,9 @@ impl Traffic {
         Arc::new(Self { start: Instant::now(), load, state: Mutex::new(state), freed: Notify::new() })
     }
 
-    /// Ends when somebody has left, or when more may join.
-    pub(super) async fn freed(&self) {
-        self.freed.notified().await;
+    /// Ends when somebody has left, or when more may join, from now on.
+    pub(super) fn freed(&self) -> Notified<'_> {
+        self.freed.notified()
     }
 
     /// A lane for a new blob of `size` bytes, if it may start; `on_ecr` is how many of its targets are, and with `asks` it
@@ -85,15 +90,15 @@ impl Traffic {
     pub(super) fn join(self: &Arc<Self>, size: u64, on_ecr: usize, asks: bool) -> Option<Lane> {
         let whole = Flight::of(size);
         let (one, mut state) = (if asks { Flight::QUESTION } else { whole }, self.lock());
-        if state.returning > 0 || !state.lanes.admits(state.flight, one) {
+        if !state.waiting.is_empty() || !state.lanes.admits(state.flight, one) {
             return None;
         }
         state.flight = state.flight.and(one);
-        Some(Lane { traffic: self.clone(), one, whole, on_ecr })
+        Some(Lane { traffic: self.clone(), one, whole, size, on_ecr })
     }
 
     /// Waits until ECR takes so many more sessions.
-    async fn turn(&self, sessions: usize) {
+    pub(super) async fn turn(&self, sessions: usize) {
         let now = self.now();
         let wait = {
             let mut state = self.lock();
@@ -121,7 +126,7 @@ impl Traffic {
             let moved = self.load.moved.load(Ordering::Relaxed);
             #[expect(clippy::cast_precision_loss, reason = "a rate is no account")]
             let rate = (moved - state.moved) as f64 / passed.as_secs_f64();
-            let waiting = waiting || state.returning > 0;
+            let waiting = waiting || !state.waiting.is_empty();
             state.lanes.measured(now, rate, flight, waiting);
             if state.refusal.is_none_or(|before| now >= before + QUIET) {
                 state.sessions.recover();
@@ -155,13 +160,15 @@ impl Traffic {
         self.freed.notify_waiters();
     }
 
-    async fn rejoin(&self, one: Flight) {
-        let returning = Returning::new(self);
+    async fn rejoin(&self, size: u64, one: Flight) {
+        let waiting = Waiting::new(self, size, one);
         loop {
-            let freed = self.freed.notified();
+            let freed = self.freed();
             {
-                let mut state = returning.0.lock();
-                if state.lanes.admits(state.flight, one) {
+                let mut state = self.lock();
+                let State { lanes, flight, waiting: all, .. } = &*state;
+                let next = all.iter().find(|(_, one)| lanes.admits(*flight, **one));
+                if next.is_some_and(|(ticket, _)| *ticket == waiting.ticket) {
                     state.flight = state.flight.and(one);
                     return;
                 }
@@ -171,20 +178,29 @@ impl Traffic {
     }
 }
 
-/// Counts for as long as it lives.
-struct Returning<'a>(&'a Traffic);
+/// The blob's size and a number.
+type Ticket = (Reverse<u64>, u64);
 
-impl<'a> Returning<'a> {
-    fn new(traffic: &'a Traffic) -> Self {
-        traffic.lock().returning += 1;
-        Self(traffic)
+/// One who waits for a place, for as long as it lives.
+struct Waiting<'a> {
+    traffic: &'a Traffic,
+    ticket: Ticket,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(traffic: &'a Traffic, size: u64, one: Flight) -> Self {
+        let mut state = traffic.lock();
+        state.tickets += 1;
+        let ticket = (Reverse(size), state.tickets);
+        state.waiting.insert(ticket, one);
+        Self { traffic, ticket }
     }
 }
 
-impl Drop for Returning<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.lock().returning -= 1;
-        self.0.freed.notify_waiters();
+        self.traffic.lock().waiting.remove(&self.ticket);
+        self.traffic.freed.notify_waiters();
     }
 }
 
@@ -196,6 +212,8 @@ pub(super) struct Lane {
     one: Flight,
     /// What it counts for when it is sent.
     whole: Flight,
+    /// The blob's size in bytes.
+    size: u64,
     on_ecr: usize,
 }
 
@@ -224,7 +242,7 @@ impl Lane {
 
     async fn rejoin(&mut self, one: Flight) {
         self.traffic.leave(std::mem::take(&mut self.one));
-        self.traffic.rejoin(one).await;
+        self.traffic.rejoin(self.size, one).await;
         self.one = one;
     }
 }

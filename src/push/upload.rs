@@ -17,7 +17,7 @@ use super::presence::Presence;
 use super::reader::{self, Hashing, Pool, ReadError, WAITING, Wanted};
 use super::retry::Retry;
 use super::sessions::{Key, Sessions};
-use super::traffic::Lane;
+use super::traffic::{Lane, Traffic};
 use super::{Arrival, Destination};
 use crate::cause::Cause;
 use crate::event::{Attempt, Ending, Event, Reporter};
@@ -59,6 +59,7 @@ pub(super) struct Uploader<'a> {
     pub(super) mounts: &'a Mounts<'a>,
     /// For each target, what tells whether its registry is to be believed; none where it was asked for each blob.
     pub(super) presences: Vec<Option<Presence>>,
+    pub(super) traffic: &'a Traffic,
     pub(super) pool: Pool,
     pub(super) attempts: AtomicU64,
 }
@@ -108,7 +109,12 @@ impl Uploader<'_> {
                         None => continue,
                     },
                     Outcome::Again(error) => {
-                        if let Some(wait) = self.retry.wait(course.failures, &error) {
+                        // Another token is there already, and its want was no failure of the upload.
+                        let wait = match error.meaning() {
+                            Some(Meaning::TokenExpired) => Some(Duration::ZERO),
+                            _ => self.retry.wait(course.failures, &error),
+                        };
+                        if let Some(wait) = wait {
                             waiting.push((wait, error, course));
                             continue;
                         }
@@ -195,9 +201,13 @@ impl Uploader<'_> {
             Err(lost) => (Err(ReadError::Died(Cause::new(lost))), Hashing::new(blob)),
         };
         if let Err(read) = read.map_err(Arc::new) {
+            // What is corrupt is so for those, too, who were to be sent it later.
+            let for_all = matches!(*read, ReadError::Corrupt(_));
             for ((course, outcome), from) in courses.iter_mut().zip(&mut outcomes).zip(froms) {
                 // The broken body is what the registry noticed; the broken file is why.
-                if from.is_some() && matches!(outcome, Outcome::Again(_) | Outcome::Failed(_)) {
+                let concerned = from.is_some() && matches!(outcome, Outcome::Failed(_))
+                    || (from.is_some() || for_all) && matches!(outcome, Outcome::Again(_));
+                if concerned {
                     self.stops[course.target].cancel();
                     self.abandon(course).await;
                     *outcome = Outcome::Failed(UploadError::Read(read.clone()));
@@ -227,8 +237,14 @@ impl Uploader<'_> {
     async fn prepare(&self, course: &mut Course, blob: &Blob) -> Result<Step, RegistryError> {
         let Destination { registry, target, .. } = &self.destinations[course.target];
         let name = &target.repository.name;
+        let told = course.told();
         if let Some(held) = &course.held {
             let (key, all_sent) = (held.key, held.sent >= blob.size);
+            if let Some(bytes) = told.filter(|bytes| course.goes_on_at(*bytes)) {
+                let session = held.session.clone();
+                course.found(bytes);
+                return Ok(Step::From(bytes, key, session));
+            }
             match registry.position(&held.session, name).await {
                 Ok(Position::At { bytes, session }) if course.goes_on_at(bytes) => {
                     self.sessions.moved(key, session.clone());
@@ -349,8 +365,12 @@ impl Uploader<'_> {
 
     /// What comes of a failure in which nothing had moved for `lost`: the session is cancelled, unless it may go on.
     async fn failed(&self, course: &mut Course, blob: &Blob, error: RegistryError, lost: Duration) -> Outcome {
-        let again = may_try_again(blob, &error, course.failures.count());
-        course.failures.add(lost);
+        let again = if error.meaning() == Some(Meaning::TokenExpired) {
+            course.expires()
+        } else {
+            course.failures.add(lost);
+            may_try_again(blob, &error)
+        };
         if !again {
             // First, so that nobody sends on while the session is cancelled.
             self.stops[course.target].cancel();
@@ -407,12 +427,10 @@ struct Place {
     later: bool,
 }
 
-/// Whether a failure is worth another attempt, after `failed` that failed before it. A token that has expired is renewed by
-/// then, but whoever refuses the new one, too, won't take a third. ECR refuses an empty blob with the very code that a
-/// damaged upload has (facts/ecr.md, Uploading a blob), and what is empty can't have been damaged.
-fn may_try_again(blob: &Blob, error: &RegistryError, failed: u32) -> bool {
+/// Whether a failure is worth another attempt. ECR refuses an empty blob with the very code that a damaged upload has
+/// (facts/ecr.md, Uploading a blob), and what is empty can't have been damaged.
+fn may_try_again(blob: &Blob, error: &RegistryError) -> bool {
     match error.meaning() {
-        Some(Meaning::TokenExpired) => failed < 2,
         Some(Meaning::UploadRefused) => blob.size > 0,
         _ => error.is_transient(),
     }

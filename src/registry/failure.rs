@@ -192,7 +192,7 @@ impl Answer {
 
     /// The byte with which an upload goes on that was offered another: ECR says so in the text alone (facts/ecr.md, Uploading
     /// a blob).
-    pub(super) fn wanted_byte(&self) -> Option<u64> {
+    pub(crate) fn wanted_byte(&self) -> Option<u64> {
         let (_, rest) = self.message.split_once("First byte of the layer part is ")?;
         let (_, wanted) = rest.split_once(" instead of ")?;
         let digits = wanted.find(|c: char| !c.is_ascii_digit()).unwrap_or(wanted.len());

@@ -1,6 +1,7 @@
 //! The HTTP client: HTTP/1.1, one stream for each connection, and connections that are opened ahead of their first request.
 //!
-//! Knows URLs, headers and bodies, and nothing of registries. Nothing is tried again, and no redirect is followed.
+//! Knows URLs, headers and bodies, and nothing of registries. What may have reached the server is not sent again, and no
+//! redirect is followed.
 
 mod connector;
 mod payload;

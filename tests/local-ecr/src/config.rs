@@ -188,6 +188,8 @@ pub enum UploadStatus {
     NotFound,
     /// 204 with the `Range` of what is there, as the OCI specification has it. ECR Public's stays a 404.
     Progress,
+    /// 204 with a `Range` that stays at the end of the first part, as a PATCH's answer does.
+    FirstPart,
 }
 
 /// Everything that may be set before the start.

@@ -74,7 +74,11 @@ impl Exchange<'_> {
             return Err(error_reply(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry").into());
         }
         let upload = self.session(repository, id)?;
-        let received = upload.lock().await.received();
+        let upload = upload.lock().await;
+        let received = match self.shared.config.upload_status {
+            UploadStatus::FirstPart => upload.parts().first().map_or(0, |part| part.length),
+            UploadStatus::NotFound | UploadStatus::Progress => upload.received(),
+        };
         let reply = Reply::new(204).header("Location", &self.session_url(repository, id));
         Ok(reply.header("Range", &format!("0-{}", received.saturating_sub(1))))
     }
