@@ -13,7 +13,7 @@ const WORTH_ASKING: u64 = 1024 * 1024;
 /// Questions about a session that a registry may answer with an error of its own before the session is given up.
 const QUESTIONS: u32 = 3;
 
-/// Tokens that may expire without progress between them: whoever refuses a new one, too, won't take a third.
+/// Tokens that may expire without progress between them: whoever refuses a second new one, too, won't take another.
 const TOKENS: u32 = 2;
 
 /// A session that was used, or will be.
@@ -99,6 +99,11 @@ impl Course {
     /// The byte that the registry has named itself, if it has.
     pub(super) fn told(&mut self) -> Option<u64> {
         self.held.as_mut()?.told.take()
+    }
+
+    /// How many tokens have expired since the last progress.
+    pub(super) fn expired(&self) -> u32 {
+        self.expired
     }
 
     /// Notes that the token has expired, and says whether another one is worth a try.

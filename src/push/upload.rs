@@ -381,7 +381,8 @@ impl Uploader<'_> {
         if again {
             return Outcome::Again(error);
         }
-        Outcome::Failed(UploadError::Registry { digest: blob.digest.clone(), source: error })
+        let source = error.after(course.expired());
+        Outcome::Failed(UploadError::Registry { digest: blob.digest.clone(), source })
     }
 
     /// The failure of what is tried no more.

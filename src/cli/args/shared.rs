@@ -69,7 +69,7 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) timeout: u64,
 
-    /// How often something transient is tried again
+    /// How often something transient is tried again; a cut upload that got on meanwhile begins to count anew
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) retries: u32,
 }
