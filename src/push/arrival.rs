@@ -68,20 +68,17 @@ impl Uploader<'_> {
             }
         }
         self.mounts.settle(target, &blob.digest);
-        let (key, session, asked) = match held {
-            // Asked was another repository.
-            Some((key, session)) => (key, session, false),
-            None if asked_others => {
+        // With a session held another repository was asked.
+        let (key, session, asked) = if let Some((key, session)) = held {
+            (key, session, false)
+        } else {
+            if asked_others {
                 self.traffic.turn(1).await;
-                match self.open(at, destination, &blob.digest).await? {
-                    (Opened::Mounted, _) => return Ok(Entry::There(Arrival::Present)),
-                    (Opened::Session(key, session), asked) => (key, session, asked),
-                }
             }
-            None => match self.open(at, destination, &blob.digest).await? {
+            match self.open(at, destination, &blob.digest).await? {
                 (Opened::Mounted, _) => return Ok(Entry::There(Arrival::Present)),
                 (Opened::Session(key, session), asked) => (key, session, asked),
-            },
+            }
         };
         if let Some(presence) = presence
             && presence.is_doubtful(asked).await

@@ -220,7 +220,9 @@ impl Uploader<'_> {
     /// What is to be done for one target, or why nothing can be.
     async fn step(&self, course: &mut Course, blob: &Blob) -> Result<Step, Outcome> {
         let began = Instant::now();
-        match self.unless_stopped(course.target, self.prepare(course, blob)).await {
+        let is_stopped = self.stops[course.target].is_cancelled();
+        let step = if is_stopped { None } else { self.unless_stopped(course.target, self.prepare(course, blob)).await };
+        match step {
             Some(Ok(step)) => {
                 course.error = None;
                 Ok(step)
@@ -399,15 +401,11 @@ impl Uploader<'_> {
         }
     }
 
-    /// Does something at a destination, as long as nothing else fails there for good, and for a moment longer: what fails
-    /// for the same reason is to be reported with it.
+    /// Does something at a destination, as long as nothing else fails there for good, and for a moment longer: what was under
+    /// way with it and fails for the same reason is to be reported with it.
     async fn unless_stopped<T>(&self, target: usize, what: impl Future<Output = T>) -> Option<T> {
-        let stop = &self.stops[target];
-        if stop.is_cancelled() {
-            return None;
-        }
         let stopped = async {
-            stop.cancelled().await;
+            self.stops[target].cancelled().await;
             tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
