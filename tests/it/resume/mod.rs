@@ -152,7 +152,7 @@ fn a_corrupt_layer_is_not_sent_to_who_comes_later() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[1000] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    let ecr = start(builder().repository("other"));
+    let ecr = start(builder().repository("other").upload_cancel(true));
     // The layer's POST in one of the two is answered later than the other's reading.
     ecr.inject(Fault::on("POST", "/v2/other/blobs/uploads/").times(2).does(FaultKind::status(503)));
     let push = Push::of(layout.path()).at(&ecr).to("app:v1").to("other:v1");
