@@ -94,13 +94,13 @@ impl Lanes {
         Self { jobs, blobs: jobs, large: START.min(jobs), best: 0.0, refused: None }
     }
 
-    /// Whether `one` more blob may start beside what is in flight; the first one always may. Questions are small, and what
-    /// they spare needs no place: of them there may be almost twice as many.
+    /// Whether `one` more blob may start beside what is in flight; the first one always may. A question takes a place like a
+    /// blob, since its connection will be the blob's: more of them are more connections that begin slowly.
     #[must_use]
     pub fn admits(&self, flight: Flight, one: Flight) -> bool {
         let with = flight.and(one);
         if one.asked > 0 {
-            return with.asked < self.blobs * 2;
+            return with.asked + with.blobs <= self.blobs;
         }
         flight.blobs == 0
             || with.blobs <= self.blobs && (one.large == 0 || with.large <= self.large) && with.pieces <= PIECES
@@ -245,14 +245,14 @@ mod tests {
 
     #[test]
     fn who_may_ask() {
-        let check = |jobs, asked, expected| {
-            let flight = Flight { asked, ..flight(jobs, 0) };
-            assert_eq!(Lanes::new(jobs).admits(flight, Flight::QUESTION), expected, "{jobs} {asked}");
+        let check = |jobs, large, asked, expected| {
+            let flight = Flight { asked, ..flight(large, 0) };
+            assert_eq!(Lanes::new(jobs).admits(flight, Flight::QUESTION), expected, "{jobs} {large} {asked}");
         };
-        check(1, 0, true);
-        check(1, 1, false);
-        check(32, 62, true);
-        check(32, 63, false);
+        check(1, 0, 0, true);
+        check(1, 0, 1, false);
+        check(32, 8, 23, true);
+        check(32, 8, 24, false);
     }
 
     #[test]
