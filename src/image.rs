@@ -1,13 +1,51 @@
-//! The tree of manifests and blobs that a push carries. A value: it knows neither registry nor folder.
+//! The tree of manifests and blobs that a push carries. A value: it knows neither registry nor layout.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::oci::descriptor::{Descriptor, MediaType, Platform};
 use crate::oci::digest::Digest;
 use crate::oci::manifest::{Body, Manifest};
+
+/// Bytes within a file that is open, such as a member of a tar.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The file. Reading is always by offset: it is shared.
+    pub file: Arc<File>,
+    /// What it is called, for people.
+    pub path: PathBuf,
+    /// Where the bytes begin in it.
+    pub offset: u64,
+    /// How many there are.
+    pub length: u64,
+}
+
+impl Part {
+    /// Reads from its byte `at` on until the buffer is full or the part ends, and says how many bytes were read.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn fill(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.length.saturating_sub(at)).unwrap_or(usize::MAX);
+        let most = buffer.len().min(left);
+        let mut length = 0;
+        while length < most {
+            match self.file.read_at(&mut buffer[length..most], self.offset + at + length as u64) {
+                Ok(0) => break,
+                Ok(more) => length += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(length)
+    }
+}
 
 /// Where a blob's bytes are.
 #[derive(Debug, Clone)]
@@ -16,6 +54,8 @@ pub enum Content {
     Held(Bytes),
     /// In a file, to be hashed while it is sent.
     File(PathBuf),
+    /// In a part of a file, to be hashed while it is sent. As long as the blob's size says.
+    Part(Part),
 }
 
 /// What a blob is in its image; for people.

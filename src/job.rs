@@ -26,9 +26,9 @@ use crate::push::{self, Count, Destination, Outcome, PushOptions};
 use crate::reach::{self, Access, Reached, Registries, Tokens};
 use crate::report::{Cleanup, DestinationReport, Report};
 use crate::scan::{self, ScanWait};
-use crate::source::Source;
 use crate::source::layout::{Chosen, Layout, LayoutError};
 use crate::source::lock::{self, Lock};
+use crate::source::{Place, Source};
 
 /// Everything that a push may be told.
 #[derive(Debug, Clone)]
@@ -211,7 +211,11 @@ async fn both(
     cancel: &CancellationToken,
 ) -> Result<(Read, (Registries, Tokens)), Error> {
     let (source, options) = (job.source.clone(), job.options.clone());
-    let wait = patience(&source.path, &options, reporter, cancel);
+    let path = match &source.place {
+        Place::Path { path, .. } => path.clone(),
+        Place::StandardInput | Place::Engine { .. } => PathBuf::new(),
+    };
+    let wait = patience(&path, &options, reporter, cancel);
     let reading = tokio::task::spawn_blocking(move || read(&source, &options, wait));
     let (targets, options) = (targets.to_vec(), job.options.clone());
     let reaching = tokio::spawn(async move { reach::reach(&targets, &options.access).await });
@@ -247,9 +251,15 @@ fn patience(
 }
 
 fn read(source: &Source, options: &Options, wait: impl FnMut() -> bool) -> Result<Read, Error> {
+    let path = match &source.place {
+        Place::Path { path, .. } => path,
+        Place::StandardInput | Place::Engine { .. } => {
+            return Err(LayoutError::NotAFolder { path: format!("{:?}", source.place).into() }.into());
+        }
+    };
     // From before the index is read: a clean-up must not take away what is being pushed.
-    let lock = lock::shared(&source.path, wait).map_err(|_| LayoutError::Locked { path: source.path.clone() })?;
-    let layout = Layout::open(&source.path, options.follow_symlinks)?;
+    let lock = lock::shared(path, wait).map_err(|_| LayoutError::Locked { path: path.clone() })?;
+    let layout = Layout::open(path, options.follow_symlinks)?;
     let chosen = layout.choose(&source.choice)?;
     let image = layout.read(&chosen, options.referrers)?;
     if options.cleanup && !options.referrers {

@@ -25,11 +25,6 @@ pub(super) fn source_hint(error: &SourceError) -> String {
                  DESTINATION"
             )
         }
-        SourceError::NotYet { .. } => {
-            "unpack an OCI archive with `mkdir DIR && tar -xf FILE -C DIR`; write an engine's \
-             image out with `skopeo copy docker-daemon:NAME:TAG oci:DIR`"
-                .to_owned()
-        }
         SourceError::Missing { .. } => "SOURCE is a folder with `oci-layout` and `index.json`, as `buildah push IMAGE \
              oci:DIR` or `docker buildx build -o type=oci,tar=false,dest=DIR` write it"
             .to_owned(),

@@ -104,10 +104,7 @@ impl Error {
         match self {
             Self::Source(error) => match error {
                 SourceError::Missing { .. } => status::SOURCE,
-                SourceError::Foreign { .. }
-                | SourceError::NotYet { .. }
-                | SourceError::EmptyChoice { .. }
-                | SourceError::Digest(_) => status::USAGE,
+                SourceError::Foreign { .. } | SourceError::EmptyChoice { .. } | SourceError::Digest(_) => status::USAGE,
             },
             Self::Layout(error) => match error {
                 LayoutError::NoneChosen { .. }

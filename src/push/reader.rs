@@ -5,8 +5,8 @@
 
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::mpsc::Sender;
 
 use crate::cause::Cause;
-use crate::image::{Blob, Content};
+use crate::image::{Blob, Content, Part};
 use crate::oci::digest::{Mismatch, Verifier};
 use crate::registry::body::Broken;
 
@@ -180,7 +180,15 @@ pub fn send(blob: &Blob, pool: &Pool, hashing: &mut Hashing, mut wanted: Vec<Wan
             }
             Ok(())
         }
-        Content::File(path) => send_file(blob, path, pool, hashing, &mut wanted),
+        Content::File(path) => match File::open(path) {
+            Ok(file) => {
+                // To its end, wherever that is: a file that grew must not pass for what it was.
+                let part = Part { file: Arc::new(file), path: path.clone(), offset: 0, length: u64::MAX };
+                send_part(blob, &part, pool, hashing, &mut wanted)
+            }
+            Err(source) => Err(ReadError::Unreadable { path: path.clone(), source }),
+        },
+        Content::Part(part) => send_part(blob, part, pool, hashing, &mut wanted),
     };
     if sent.is_err() {
         // Whoever reads it again hashes it again: nothing of it is known to be right.
@@ -192,23 +200,22 @@ pub fn send(blob: &Blob, pool: &Pool, hashing: &mut Hashing, mut wanted: Vec<Wan
     sent
 }
 
-fn send_file(
+fn send_part(
     blob: &Blob,
-    path: &Path,
+    part: &Part,
     pool: &Pool,
     hashing: &mut Hashing,
     wanted: &mut Vec<Wanted>,
 ) -> Result<(), ReadError> {
-    let unreadable = |source| ReadError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |source| ReadError::Unreadable { path: part.path.clone(), source };
     let of_size = |found| Mismatch::Size { expected: blob.digest.clone(), size: blob.size, found };
-    let file = File::open(path).map_err(unreadable)?;
-    hashing.look_at(blob, &file.metadata().map_err(unreadable)?);
+    hashing.look_at(blob, &part.file.metadata().map_err(unreadable)?);
     let mut last: Option<(u64, Bytes)> = None;
     let mut at = 0;
     loop {
         at = next(at, hashing, wanted);
         let mut buffer = pool.take();
-        let length = fill(&file, &mut buffer, at).map_err(unreadable)?;
+        let length = part.fill(&mut buffer, at).map_err(unreadable)?;
         let piece = Pooled { buffer, length, pool: pool.clone() };
         if length == 0 {
             break;
@@ -251,20 +258,6 @@ fn hand(wanted: &mut Vec<Wanted>, at: u64, piece: &Bytes) -> bool {
         upload.pieces.blocking_send(Ok(piece.slice(unwanted..))).is_ok()
     });
     !wanted.is_empty()
-}
-
-/// Reads from byte `at` on until the buffer is full or the file ends.
-fn fill(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut length = 0;
-    while length < buffer.len() {
-        match file.read_at(&mut buffer[length..], at + length as u64) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }
 
 #[cfg(test)]

@@ -22,12 +22,42 @@ pub enum Choice {
     Digest(Digest),
 }
 
+/// What a path is said to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// An OCI image layout folder.
+    Layout,
+    /// A tar of an OCI image layout.
+    OciArchive,
+    /// What `docker save` writes.
+    DockerArchive,
+}
+
+/// Where an image is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A folder or a file.
+    Path {
+        /// Its path.
+        path: PathBuf,
+        /// What it was said to be; without that its content tells.
+        said: Option<Form>,
+    },
+    /// A tar from standard input.
+    StandardInput,
+    /// An image in a Docker or Podman engine: a name, a name with a digest, or an ID.
+    Engine {
+        /// As typed.
+        image: String,
+    },
+}
+
 /// A SOURCE as typed, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The OCI image layout folder.
-    pub path: PathBuf,
-    /// The image in it.
+    /// Where it is.
+    pub place: Place,
+    /// The image in it. An engine's is part of its place.
     pub choice: Choice,
 }
 
@@ -41,12 +71,6 @@ pub enum SourceError {
         prefix: &'static str,
         /// The rest of it.
         name: String,
-    },
-    /// Archives, engines and standard input.
-    #[error("{text:?} is not an OCI image layout folder, the only source that this version reads")]
-    NotYet {
-        /// What was typed.
-        text: String,
     },
     /// The path isn't there.
     #[error("there is nothing at {path}")]
@@ -76,49 +100,59 @@ impl Source {
     }
 
     fn parse_with(text: &str, exists: impl Fn(&Path) -> bool) -> Result<Self, SourceError> {
+        let whole = |path: &str, said| Self { place: Place::Path { path: path.into(), said }, choice: Choice::Only };
         if !text.is_empty() && exists(Path::new(text)) {
-            return Ok(Self { path: text.into(), choice: Choice::Only });
+            return Ok(whole(text, None));
         }
-        if text == "-" || text.starts_with("-:") || text.starts_with("-@") {
-            return Err(SourceError::NotYet { text: text.to_owned() });
+        if let Some(rest) = text.strip_prefix('-')
+            && (rest.is_empty() || rest.starts_with([':', '@']))
+        {
+            let choice = if rest.is_empty() { Choice::Only } else { choice(text, rest)? };
+            return Ok(Self { place: Place::StandardInput, choice });
         }
         let (kind, rest) = text.split_once(':').unwrap_or(("", text));
         match kind {
-            "oci" => return Self::in_folder(text, rest, &exists),
-            "oci-archive" | "docker-archive" | "docker-daemon" => {
-                return Err(SourceError::NotYet { text: text.to_owned() });
-            }
-            "containers-storage" => {
-                return Err(SourceError::Foreign { prefix: "containers-storage", name: rest.to_owned() });
-            }
-            "containerd" => return Err(SourceError::Foreign { prefix: "containerd", name: rest.to_owned() }),
-            _ => {}
+            "oci" => Self::at_path(text, rest, Some(Form::Layout), &exists),
+            "oci-archive" => Self::at_path(text, rest, Some(Form::OciArchive), &exists),
+            "docker-archive" => Self::at_path(text, rest, Some(Form::DockerArchive), &exists),
+            "docker-daemon" if rest.is_empty() => Err(SourceError::EmptyChoice { text: text.to_owned() }),
+            "docker-daemon" => Ok(Self { place: Place::Engine { image: rest.to_owned() }, choice: Choice::Only }),
+            "containers-storage" => Err(SourceError::Foreign { prefix: "containers-storage", name: rest.to_owned() }),
+            "containerd" => Err(SourceError::Foreign { prefix: "containerd", name: rest.to_owned() }),
+            _ => Self::at_path(text, text, None, &exists),
         }
-        Self::in_folder(text, text, &exists)
     }
 
-    fn in_folder(text: &str, rest: &str, exists: &impl Fn(&Path) -> bool) -> Result<Self, SourceError> {
+    fn at_path(
+        text: &str,
+        rest: &str,
+        said: Option<Form>,
+        exists: &impl Fn(&Path) -> bool,
+    ) -> Result<Self, SourceError> {
         if exists(Path::new(rest)) {
-            return Ok(Self { path: rest.into(), choice: Choice::Only });
+            return Ok(Self { place: Place::Path { path: rest.into(), said }, choice: Choice::Only });
         }
-        for (at, separator) in rest.rmatch_indices([':', '@']) {
+        for (at, _) in rest.rmatch_indices([':', '@']) {
             let path = Path::new(&rest[..at]);
-            if at == 0 || !exists(path) {
-                continue;
+            if at > 0 && exists(path) {
+                let choice = choice(text, &rest[at..])?;
+                return Ok(Self { place: Place::Path { path: path.to_owned(), said }, choice });
             }
-            let chosen = &rest[at + 1..];
-            if chosen.is_empty() {
-                return Err(SourceError::EmptyChoice { text: text.to_owned() });
-            }
-            let choice = if separator == ":" {
-                Choice::Name(chosen.to_owned())
-            } else {
-                Choice::Digest(Digest::parse(chosen).map_err(SourceError::Digest)?)
-            };
-            return Ok(Self { path: path.to_owned(), choice });
         }
         Err(SourceError::Missing { path: rest.into() })
     }
+}
+
+/// What follows a path: `:NAME` or `@DIGEST`.
+fn choice(text: &str, suffix: &str) -> Result<Choice, SourceError> {
+    let chosen = suffix.get(1..).unwrap_or_default();
+    if chosen.is_empty() {
+        return Err(SourceError::EmptyChoice { text: text.to_owned() });
+    }
+    if suffix.starts_with(':') {
+        return Ok(Choice::Name(chosen.to_owned()));
+    }
+    Ok(Choice::Digest(Digest::parse(chosen).map_err(SourceError::Digest)?))
 }
 
 #[cfg(test)]
@@ -129,10 +163,32 @@ mod tests {
 
     #[test]
     fn reading_order() {
+        let parse =
+            |text: &str, there: &[&str]| Source::parse_with(text, |p| there.iter().any(|t| Path::new(t) == p)).unwrap();
         let check = |text: &str, there: &[&str], path: &str, choice: Choice| {
-            let found = Source::parse_with(text, |p| there.iter().any(|t| Path::new(t) == p)).unwrap();
-            assert_eq!(found, Source { path: path.into(), choice }, "{text}");
+            let found = parse(text, there);
+            let Place::Path { path: found_path, .. } = found.place else { panic!("{text}: {found:?}") };
+            assert_eq!((found_path, found.choice), (path.into(), choice), "{text}");
         };
+        let said = |text: &str, there: &[&str]| match parse(text, there).place {
+            Place::Path { said, .. } => said,
+            place => panic!("{text}: {place:?}"),
+        };
+        assert_eq!(said("a", &["a"]), None);
+        assert_eq!(said("oci:a", &["a"]), Some(Form::Layout));
+        assert_eq!(said("oci:a", &["a", "oci:a"]), None);
+        assert_eq!(said("oci-archive:a:v1", &["a"]), Some(Form::OciArchive));
+        assert_eq!(said("docker-archive:a", &["a"]), Some(Form::DockerArchive));
+        let place = |text: &str| (parse(text, &[]).place, parse(text, &[]).choice);
+        let engine = |image: &str| (Place::Engine { image: image.to_owned() }, Choice::Only);
+        assert_eq!(place("docker-daemon:h.example:5000/app:v1"), engine("h.example:5000/app:v1"));
+        assert_eq!(place(&format!("docker-daemon:app@{DIGEST}")), engine(&format!("app@{DIGEST}")));
+        assert_eq!(place("-"), (Place::StandardInput, Choice::Only));
+        assert_eq!(place("-:app:v1"), (Place::StandardInput, Choice::Name("app:v1".to_owned())));
+        assert_eq!(
+            place(&format!("-@{DIGEST}")),
+            (Place::StandardInput, Choice::Digest(Digest::parse(DIGEST).unwrap()))
+        );
         let name = |text: &str| Choice::Name(text.to_owned());
         check("out", &["out"], "out", Choice::Only);
         check("oci:out", &["oci:out"], "oci:out", Choice::Only);
@@ -156,8 +212,10 @@ mod tests {
         assert!(matches!(check("", &[]), SourceError::Missing { .. }));
         assert!(matches!(check("out:", &["out"]), SourceError::EmptyChoice { .. }));
         assert!(matches!(check("out@v1", &["out"]), SourceError::Digest(_)));
-        assert!(matches!(check("-", &[]), SourceError::NotYet { .. }));
-        assert!(matches!(check("docker-daemon:app", &[]), SourceError::NotYet { .. }));
+        assert!(matches!(check("-:", &[]), SourceError::EmptyChoice { .. }));
+        assert!(matches!(check("-@v1", &[]), SourceError::Digest(_)));
+        assert!(matches!(check("-x", &[]), SourceError::Missing { .. }));
+        assert!(matches!(check("docker-daemon:", &[]), SourceError::EmptyChoice { .. }));
         assert!(matches!(check("containers-storage:app", &[]), SourceError::Foreign { .. }));
     }
 }
