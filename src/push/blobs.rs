@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 use super::mounts::Mounts;
 use super::presence::Presence;
 use super::reader::Pool;
+use super::stops::Stops;
 use super::traffic::Traffic;
 use super::upload::{UploadError, Uploader};
 use super::{Arrival, Outcome, PushError, Run};
@@ -43,10 +43,11 @@ impl Run<'_> {
             let survey = survey.as_ref().filter(|survey| survey.blobs_unasked)?;
             Presence::watch(self.image, survey, &destination.registry, &destination.target.repository.name)
         });
+        let stops = Stops::new(self.destinations.len());
         let traffic = Traffic::new(self.options.jobs, self.retry.load());
         let uploader = Uploader {
             destinations: self.destinations,
-            stops: self.destinations.iter().map(|_| CancellationToken::new()).collect(),
+            stops: &stops,
             root: &self.image.root().manifest.digest,
             retry: &self.retry,
             sessions: self.sessions,

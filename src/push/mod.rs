@@ -15,6 +15,7 @@ pub mod reader;
 mod repository;
 pub mod retry;
 pub mod sessions;
+mod stops;
 mod survey;
 mod tags;
 mod traffic;

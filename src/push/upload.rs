@@ -8,7 +8,6 @@ use bytes::Bytes;
 use futures_util::future::{Either, join_all, ready};
 use thiserror::Error;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::arrival::Entry;
 use super::course::Course;
@@ -17,6 +16,7 @@ use super::presence::Presence;
 use super::reader::{self, Hashing, Pool, ReadError, WAITING, Wanted};
 use super::retry::Retry;
 use super::sessions::{Key, Sessions};
+use super::stops::Stops;
 use super::traffic::{Lane, Traffic};
 use super::{Arrival, Destination};
 use crate::cause::Cause;
@@ -26,9 +26,6 @@ use crate::oci::digest::{Algorithm, Digest};
 use crate::registry::body::{Broken, UploadBody};
 use crate::registry::failure::{Meaning, RegistryError};
 use crate::registry::{Position, Session};
-
-/// How long what is under way may still end by itself when something else has failed.
-const GRACE: Duration = Duration::from_millis(500);
 
 /// Why a blob isn't in a repository.
 #[derive(Debug, Error)]
@@ -49,8 +46,7 @@ pub enum UploadError {
 /// Uploads blobs.
 pub(super) struct Uploader<'a> {
     pub(super) destinations: &'a [Destination],
-    /// For each destination whether something failed there for good, and nothing more is to be sent.
-    pub(super) stops: Vec<CancellationToken>,
+    pub(super) stops: &'a Stops,
     /// The root manifest's digest: what is asked for when a registry doesn't say why it closes the connection.
     pub(super) root: &'a Digest,
     pub(super) retry: &'a Retry,
@@ -138,7 +134,7 @@ impl Uploader<'_> {
         let Some((wait, error, course)) = waiting.iter().max_by_key(|(wait, ..)| *wait) else { return Vec::new() };
         let (wait, repository) = (*wait, &self.destinations[course.target].target.repository);
         self.retry.report(&format!("{repository}: blob {}", blob.digest.short()), error, wait);
-        let all_stopped = join_all(waiting.iter().map(|(.., course)| self.stops[course.target].cancelled()));
+        let all_stopped = join_all(waiting.iter().map(|(.., course)| self.stops.stopped(course.target)));
         tokio::select! {
             () = lane.wait(tokio::time::sleep(wait)) => {}
             _ = all_stopped => {}
@@ -208,7 +204,7 @@ impl Uploader<'_> {
                 let concerned = from.is_some() && matches!(outcome, Outcome::Failed(_))
                     || (from.is_some() || for_all) && matches!(outcome, Outcome::Again(_));
                 if concerned {
-                    self.stops[course.target].cancel();
+                    self.stops.stop(course.target);
                     self.abandon(course).await;
                     *outcome = Outcome::Failed(UploadError::Read(read.clone()));
                 }
@@ -220,8 +216,8 @@ impl Uploader<'_> {
     /// What is to be done for one target, or why nothing can be.
     async fn step(&self, course: &mut Course, blob: &Blob) -> Result<Step, Outcome> {
         let began = Instant::now();
-        let is_stopped = self.stops[course.target].is_cancelled();
-        let step = if is_stopped { None } else { self.unless_stopped(course.target, self.prepare(course, blob)).await };
+        let is_stopped = self.stops.is_stopped(course.target);
+        let step = if is_stopped { None } else { self.stops.unless(course.target, self.prepare(course, blob)).await };
         match step {
             Some(Ok(step)) => {
                 course.error = None;
@@ -310,7 +306,7 @@ impl Uploader<'_> {
         let watch = body.watch();
         let body = async { if later { body.ready().await } else { body } };
         let sending = async { self.send(course.target, blob, key, &mut session, body.await).await };
-        let sent = self.unless_stopped(course.target, sending).await;
+        let sent = self.stops.unless(course.target, sending).await;
         watch.end();
         course.sent(session, watch.sent(), from);
         let (outcome, ending) = match sent {
@@ -375,7 +371,7 @@ impl Uploader<'_> {
         };
         if !again {
             // First, so that nobody sends on while the session is cancelled.
-            self.stops[course.target].cancel();
+            self.stops.stop(course.target);
         }
         if !(again && course.may_go_on(&error, blob.size)) {
             self.abandon(course).await;
@@ -389,7 +385,7 @@ impl Uploader<'_> {
 
     /// The failure of what is tried no more.
     fn given_up(&self, blob: &Blob, course: &Course, error: RegistryError) -> UploadError {
-        self.stops[course.target].cancel();
+        self.stops.stop(course.target);
         let source = error.after(course.failures.count());
         UploadError::Registry { digest: blob.digest.clone(), source }
     }
@@ -398,20 +394,6 @@ impl Uploader<'_> {
     async fn abandon(&self, course: &mut Course) {
         if let Some(held) = course.held.take() {
             self.sessions.cancel(held.key).await;
-        }
-    }
-
-    /// Does something at a destination, as long as nothing else fails there for good, and for a moment longer: what was under
-    /// way with it and fails for the same reason is to be reported with it.
-    async fn unless_stopped<T>(&self, target: usize, what: impl Future<Output = T>) -> Option<T> {
-        let stopped = async {
-            self.stops[target].cancelled().await;
-            tokio::time::sleep(GRACE).await;
-        };
-        tokio::select! {
-            biased;
-            done = what => Some(done),
-            () = stopped => None,
         }
     }
 }
