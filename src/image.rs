@@ -56,6 +56,44 @@ pub enum Content {
     File(PathBuf),
     /// In a part of a file, to be hashed while it is sent. As long as the blob's size says.
     Part(Part),
+    /// Made on its way to the registry, out of a layer of SOURCE.
+    Made(Arc<Raw>),
+}
+
+impl Content {
+    /// All of its bytes; for what is small.
+    ///
+    /// # Errors
+    /// When they can't be read, or aren't there to be read.
+    pub fn read(&self) -> io::Result<Bytes> {
+        match self {
+            Self::Held(bytes) => Ok(bytes.clone()),
+            Self::File(path) => std::fs::read(path).map(Bytes::from),
+            Self::Part(part) => {
+                let length = usize::try_from(part.length).map_err(|_| io::ErrorKind::FileTooLarge)?;
+                let mut bytes = vec![0; length];
+                let read = part.fill(&mut bytes, 0)?;
+                bytes.truncate(read);
+                Ok(bytes.into())
+            }
+            Self::Made(_) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// A layer of SOURCE that isn't sent as it is, but compressed on its way.
+#[derive(Debug, Clone)]
+pub struct Raw {
+    /// The digest of its bytes in SOURCE; that of its content where nothing else is known.
+    pub digest: Digest,
+    /// The digest of its content, uncompressed, as its image's config says.
+    pub diff_id: Digest,
+    /// Its size in SOURCE in bytes; 0 where only an export will tell.
+    pub size: u64,
+    /// What it is in the first image that has it.
+    pub role: Role,
+    /// Where its bytes are; `None` where only an engine's export gives them.
+    pub content: Option<Content>,
 }
 
 /// What a blob is in its image; for people.

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod push;
 pub mod reach;
 pub mod registry;
+pub mod repack;
 pub mod report;
 pub mod scan;
 pub mod source;

@@ -1,6 +1,7 @@
 //! The body of an upload: pieces that a reader hands over, counted and watched.
 //!
-//! Knows its length from the start, so that it goes out with a `Content-Length`.
+//! One whose length is known from the start goes out with a `Content-Length`. That of a layer which is compressed on its way
+//! ends with an empty piece, so that whoever made it and went away can't be taken for its end.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -29,7 +30,8 @@ pub struct Watch(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     start: Instant,
-    size: u64,
+    /// Bytes of the blob; `u64::MAX` for as long as nobody knows.
+    size: AtomicU64,
     /// The number of the byte that comes next.
     sent: AtomicU64,
     /// Milliseconds after `start` at which a piece was taken last.
@@ -74,8 +76,9 @@ impl Watch {
     /// Ends when no byte moved for `bound`; never while it is the reader that is waited for.
     pub(super) async fn stalled(&self, bound: Duration) {
         loop {
-            let settling = self.sent() >= self.0.size;
-            let bound = if settling { bound + Duration::from_secs(self.0.size / SETTLING_RATE) } else { bound };
+            let size = self.0.size.load(Ordering::Relaxed);
+            let settling = self.sent() >= size;
+            let bound = if settling { bound + Duration::from_secs(size / SETTLING_RATE) } else { bound };
             let idle = if self.0.starved.load(Ordering::Relaxed) { Duration::ZERO } else { self.idle() };
             let Some(left) = bound.checked_sub(idle).filter(|left| !left.is_zero()) else { return };
             tokio::time::sleep(left).await;
@@ -91,7 +94,9 @@ pub struct UploadBody {
     /// What came before it was known that it comes.
     first: Option<Result<Bytes, Broken>>,
     from: u64,
-    remaining: u64,
+    /// Bytes that are still to come; `None` where only the end tells.
+    remaining: Option<u64>,
+    ended: bool,
     watch: Watch,
     taken: Taken,
 }
@@ -100,15 +105,25 @@ impl UploadBody {
     /// The bytes of a blob of `size` bytes that come after the first `from`, out of `pieces`.
     #[must_use]
     pub fn new(pieces: Receiver<Result<Bytes, Broken>>, from: u64, size: u64, taken: Taken) -> Self {
+        Self { remaining: Some(size.saturating_sub(from)), ..Self::of(pieces, from, size, taken) }
+    }
+
+    /// A blob of which nobody knows how long it will be: all of `pieces` up to an empty one.
+    #[must_use]
+    pub fn unsized_of(pieces: Receiver<Result<Bytes, Broken>>, taken: Taken) -> Self {
+        Self::of(pieces, 0, u64::MAX, taken)
+    }
+
+    fn of(pieces: Receiver<Result<Bytes, Broken>>, from: u64, size: u64, taken: Taken) -> Self {
         let watch = Watch(Arc::new(Inner {
             start: Instant::now(),
-            size,
+            size: AtomicU64::new(size),
             sent: AtomicU64::new(from),
             moved: AtomicU64::new(0),
             starved: AtomicBool::new(false),
             pieces: Mutex::new(Some(pieces)),
         }));
-        Self { first: None, from, remaining: size.saturating_sub(from), watch, taken }
+        Self { first: None, from, remaining: None, ended: false, watch, taken }
     }
 
     /// No bytes, where the registry has all `size` of them.
@@ -135,7 +150,7 @@ impl UploadBody {
     /// The blob's size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.watch.0.size
+        self.watch.0.size.load(Ordering::Relaxed)
     }
 
     /// What can be known of it while it is in flight.
@@ -165,25 +180,31 @@ impl Body for UploadBody {
         inner.moved.store(self.watch.now(), Ordering::Relaxed);
         match polled {
             Poll::Pending => Poll::Pending,
+            // Behind all that it had, and not merely nothing for now.
+            Poll::Ready(Some(Ok(piece))) if piece.is_empty() && self.remaining.is_none() => {
+                inner.size.store(inner.sent.load(Ordering::Relaxed), Ordering::Relaxed);
+                self.ended = true;
+                Poll::Ready(None)
+            }
             Poll::Ready(Some(Ok(piece))) => {
                 let length = piece.len() as u64;
                 inner.sent.fetch_add(length, Ordering::Relaxed);
-                self.remaining = self.remaining.saturating_sub(length);
+                self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(length));
                 (self.taken)(length);
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             // A reader that went away before the end must not look like an end.
-            Poll::Ready(None) if self.remaining > 0 => Poll::Ready(Some(Err(Broken))),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) if self.ended || self.remaining == Some(0) => Poll::Ready(None),
+            Poll::Ready(None) => Poll::Ready(Some(Err(Broken))),
             Poll::Ready(Some(Err(broken))) => Poll::Ready(Some(Err(broken))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.remaining == 0
+        self.ended || self.remaining == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.remaining)
+        self.remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

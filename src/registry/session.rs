@@ -93,6 +93,23 @@ impl Registry {
         self.moved("PATCH", session, &reply)
     }
 
+    /// `PATCH SESSION` with a whole blob of which nobody knows yet how long it will be; gives where the session is then.
+    ///
+    /// One PATCH without a range, as docker sends it: ECR takes it (facts/ecr.md, Uploading a blob). Several would have to be
+    /// of 5 MiB at least, and are a round trip each.
+    ///
+    /// # Errors
+    /// As [`Registry::commit`].
+    pub async fn send_all(
+        &self,
+        session: &Session,
+        repository: &str,
+        body: UploadBody,
+    ) -> Result<Session, RegistryError> {
+        let reply = self.stream(Method::PATCH, &session.url, repository, None, body).await?;
+        self.moved("PATCH", session, &reply)
+    }
+
     /// `PUT SESSION?digest=DIGEST` for a session that has all `size` bytes.
     ///
     /// # Errors
