@@ -36,6 +36,16 @@ pub enum Event {
         /// Bytes of all of them.
         bytes: u64,
     },
+    /// Layers are compressed on their way to the registries, since nobody knows what they become. What is counted of them is
+    /// what is read.
+    Compressing {
+        /// How many layers.
+        layers: usize,
+        /// Their bytes in SOURCE.
+        bytes: u64,
+        /// How many destinations get them meanwhile.
+        destinations: usize,
+    },
     /// A repository that was missing was made.
     Created {
         /// The repository.

@@ -235,6 +235,12 @@ impl Image {
         self.blobs.get(digest)
     }
 
+    /// The blob that is made out of the layer which has this digest in SOURCE.
+    #[must_use]
+    pub fn made_of(&self, layer: &Digest) -> Option<&Blob> {
+        self.blobs.values().find(|blob| matches!(&blob.content, Content::Made(raw) if raw.digest == *layer))
+    }
+
     /// Layers that are never uploaded.
     #[must_use]
     pub fn withheld(&self) -> &[Withheld] {

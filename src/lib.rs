@@ -9,6 +9,7 @@ pub mod aws;
 pub mod cause;
 pub mod cleanup;
 pub mod clock;
+pub mod compress;
 pub mod doctor;
 pub mod error;
 pub mod event;

@@ -56,15 +56,22 @@ pub enum Cleanup {
     Failed(Error),
 }
 
-/// What became of a push.
-#[derive(Debug)]
-pub struct Report {
+/// The image that was pushed.
+#[derive(Debug, Clone)]
+pub struct Root {
     /// The root manifest's digest.
     pub digest: Digest,
     /// Its media type.
     pub media_type: MediaType,
     /// Bytes of all manifests and blobs.
     pub size: u64,
+}
+
+/// What became of a push.
+#[derive(Debug)]
+pub struct Report {
+    /// The image; `None` where everything failed before its layers were compressed, and so before it was known.
+    pub root: Option<Root>,
     /// Each destination, in the order of the command line.
     pub destinations: Vec<DestinationReport>,
     /// What became of SOURCE.
@@ -76,7 +83,8 @@ impl Report {
     /// much has it.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let good = self.destinations.iter().filter(|destination| destination.error.is_none());
-        good.map(|destination| format!("{}@{}", destination.repository, self.digest))
+        let root = self.root.as_ref();
+        good.filter_map(move |destination| Some(format!("{}@{}", destination.repository, root?.digest)))
     }
 
     /// The exit status: that of the first destination that failed, else that of the clean-up.

@@ -49,6 +49,10 @@ impl Reporter for Bars {
                 self.total.set_length(self.total.length().unwrap_or_default() + bytes);
                 self.total.tick();
             }
+            Event::Compressing { bytes, destinations, .. } => {
+                self.total.set_length(self.total.length().unwrap_or_default() + bytes * *destinations as u64);
+                self.total.tick();
+            }
             Event::Spared { size, .. } => {
                 self.total.set_length(self.total.length().unwrap_or_default().saturating_sub(*size));
                 self.total.tick();

@@ -16,9 +16,9 @@ pub(super) fn document(source: &str, report: &Report, status: u8) -> Value {
     json!({
         "schemaVersion": SCHEMA_VERSION,
         "source": source,
-        "digest": report.digest.as_str(),
-        "mediaType": report.media_type.as_str(),
-        "size": report.size,
+        "digest": report.root.as_ref().map(|root| root.digest.as_str()),
+        "mediaType": report.root.as_ref().map(|root| root.media_type.as_str()),
+        "size": report.root.as_ref().map(|root| root.size),
         "exitStatus": status,
         "destinations": report.destinations.iter().map(|d| destination(report, d)).collect::<Vec<_>>(),
         "cleanup": cleanup(&report.cleanup),
@@ -46,7 +46,7 @@ fn destination(report: &Report, destination: &DestinationReport) -> Value {
     json!({
         "host": destination.repository.host.as_str(),
         "repository": destination.repository.name,
-        "reference": format!("{}@{}", destination.repository, report.digest),
+        "reference": report.root.as_ref().map(|root| format!("{}@{}", destination.repository, root.digest)),
         "status": if error.is_none() { "verified" } else { "failed" },
         "repositoryCreated": destination.created,
         "tags": tags.collect::<Vec<_>>(),

@@ -125,6 +125,7 @@ impl Reporter for Plain {
             other => {
                 match other {
                     Event::Planned { bytes, .. } => state.total += bytes,
+                    Event::Compressing { bytes, destinations, .. } => state.total += bytes * *destinations as u64,
                     Event::Spared { size, .. } => state.total = state.total.saturating_sub(*size),
                     _ => {}
                 }
@@ -145,6 +146,9 @@ pub(super) fn words(event: &Event) -> Option<String> {
             render::number(*blobs, "blob"),
             render::size(*bytes)
         ),
+        Event::Compressing { layers, bytes, .. } => {
+            format!("compressing {} on the way ({})", render::number(*layers, "layer"), render::size(*bytes))
+        }
         Event::Planned { repository, blobs, bytes, at_most: true, .. } => {
             format!("{repository}: up to {} to upload ({})", render::number(*blobs, "blob"), render::size(*bytes))
         }

@@ -6,6 +6,7 @@ use crate::cleanup::CleanupError;
 use crate::oci::manifest::ManifestError;
 use crate::push::PushError;
 use crate::push::reader::ReadError;
+use crate::push::streams::MakeError;
 use crate::push::upload::UploadError;
 use crate::registry::failure::{Network, Oddity, RegistryError};
 use crate::scan::ScanError;
@@ -104,6 +105,14 @@ fn upload_hint(error: &UploadError) -> Option<String> {
         UploadError::Read(error) => match &**error {
             ReadError::Corrupt(_) => Some("this destination got no tag; build or copy the image again".to_owned()),
             ReadError::Unreadable { .. } | ReadError::Died(_) => None,
+        },
+        UploadError::Make(error) => match &**error {
+            MakeError::Content { .. } | MakeError::NotExported { .. } => {
+                Some("this destination got no tag; build or save the image again".to_owned())
+            }
+            MakeError::Packing { .. } => Some("layers are plain tars, or compressed with gzip or zstd".to_owned()),
+            MakeError::Record { .. } => Some("push again with --no-cache".to_owned()),
+            MakeError::Unreadable { .. } | MakeError::Died { .. } => None,
         },
         UploadError::Registry { source, .. } => registry_hint(source),
     }

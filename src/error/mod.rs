@@ -16,10 +16,13 @@ use crate::aws::token::TokenError;
 use crate::cause::Cause;
 use crate::cleanup::CleanupError;
 use crate::oci::digest::Digest;
+use crate::oci::manifest::ManifestError;
 use crate::push::PushError;
 use crate::push::reader::ReadError;
+use crate::push::streams::MakeError;
 use crate::push::upload::UploadError;
 use crate::registry::failure::{Meaning, RegistryError};
+use crate::repack::RepackError;
 use crate::scan::ScanError;
 use crate::source::SourceError;
 use crate::source::layout::LayoutError;
@@ -34,6 +37,12 @@ pub enum Error {
     /// SOURCE, as found.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// Layers that are to be compressed.
+    #[error(transparent)]
+    Repack(#[from] RepackError),
+    /// A manifest that was made can't be read again.
+    #[error("the manifest that was made for the image can't be read")]
+    Made(#[from] ManifestError),
     /// Certificates.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -120,13 +129,14 @@ impl Error {
                 | LayoutError::Empty { .. }
                 | LayoutError::Defects { .. } => status::SOURCE,
             },
+            Self::Repack(_) => status::SOURCE,
             Self::Trust(_) | Self::DigestDiffers { .. } | Self::LeavesOut { .. } => status::USAGE,
             Self::Auth(error) => auth_status(error),
             Self::Registry(error) => registry_status(error),
             Self::Push(error) => push_status(error),
             Self::Scan(error) => scan_status(error),
             Self::Cleanup(_) => status::CLEANUP,
-            Self::Task(_) => status::BUG,
+            Self::Task(_) | Self::Made(_) => status::BUG,
             Self::Interrupted { .. } => status::INTERRUPTED,
         }
     }
@@ -147,7 +157,8 @@ impl Error {
             Self::Scan(error) => scan_hint(error),
             Self::LeavesOut { .. } => Some("leave out one of the two options".to_owned()),
             Self::Cleanup(error) => Some(cleanup_hint(error)),
-            Self::Task(_) => Some("this is a bug in ecr-push: please report it".to_owned()),
+            Self::Repack(_) => Some("nothing was sent; build or save the image again".to_owned()),
+            Self::Task(_) | Self::Made(_) => Some("this is a bug in ecr-push: please report it".to_owned()),
         }
     }
 }
@@ -282,6 +293,13 @@ fn upload_status(error: &UploadError) -> u8 {
         UploadError::Read(error) => match &**error {
             ReadError::Corrupt(_) | ReadError::Unreadable { .. } => status::SOURCE,
             ReadError::Died(_) => status::BUG,
+        },
+        UploadError::Make(error) => match &**error {
+            MakeError::Unreadable { .. }
+            | MakeError::Packing { .. }
+            | MakeError::Content { .. }
+            | MakeError::NotExported { .. } => status::SOURCE,
+            MakeError::Died { .. } | MakeError::Record { .. } => status::BUG,
         },
         UploadError::Registry { source, .. } => registry_status(source),
     }

@@ -77,6 +77,13 @@ pub enum PushError {
     },
 }
 
+impl PushError {
+    /// What these failures amount to, if there are any.
+    pub(super) fn of(mut failures: Vec<UploadError>) -> Option<Self> {
+        if failures.len() > 1 { Some(Self::Uploads { failures }) } else { failures.pop().map(Self::Upload) }
+    }
+}
+
 /// The failures, those with the same cause in one line.
 fn lines(failures: &[UploadError]) -> String {
     let mut lines: Vec<(String, Vec<String>)> = Vec::new();
@@ -84,6 +91,7 @@ fn lines(failures: &[UploadError]) -> String {
         let (cause, blob) = match failure {
             UploadError::Registry { digest, source } => (chain(source), named(digest)),
             UploadError::Read(error) => (chain(&**error), String::new()),
+            UploadError::Make(error) => (chain(&**error), String::new()),
         };
         match lines.iter_mut().find(|(known, _)| *known == cause) {
             Some((_, blobs)) => blobs.push(blob),

@@ -16,6 +16,7 @@ mod repository;
 pub mod retry;
 pub mod sessions;
 mod stops;
+pub mod streams;
 mod survey;
 mod tags;
 mod traffic;
@@ -30,8 +31,9 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 pub use self::error::PushError;
 use self::mounts::Mounts;
-use self::retry::{Bounds, Retry};
+use self::retry::Retry;
 use self::sessions::Sessions;
+use self::streams::Recipe;
 use self::turns::Turns;
 use crate::aws::repository::NewRepository;
 use crate::aws::session::AwsSession;
@@ -59,6 +61,19 @@ pub struct Destination {
     pub ecr: Option<Arc<AwsSession>>,
     /// When manifests may be written, where that is counted; shared by the destinations on one host.
     pub turns: Option<Turns>,
+    /// What it got of the image already, before the image was known.
+    pub before: Before,
+}
+
+/// What a destination got of an image before it was known: see [`streams`].
+#[derive(Debug, Clone, Default)]
+pub struct Before {
+    /// Blobs.
+    pub blobs: HashSet<Digest>,
+    /// Those of them that were uploaded.
+    pub uploaded: Count,
+    /// Whether its repository was made.
+    pub created: bool,
 }
 
 impl Destination {
@@ -96,6 +111,8 @@ pub struct PushOptions {
     pub mount_from: Vec<String>,
     /// Where earlier pushes saw blobs.
     pub known: Known,
+    /// How layers are made that are compressed on their way.
+    pub recipe: Recipe,
 }
 
 /// What became of one tag.
@@ -189,8 +206,7 @@ pub async fn push(
     sessions: &Sessions,
     reporter: &Arc<dyn Reporter>,
 ) -> Pushed {
-    let timeout = destinations.iter().map(|destination| destination.registry.timeout()).max().unwrap_or_default();
-    let retry = Retry::new(Bounds::new(options.retries, timeout), reporter.clone());
+    let retry = Retry::of(destinations, &options, reporter);
     let run = Run { image, destinations, options: &options, sessions, reporter, retry };
     let mounts = Mounts::new(image, &options.mount_from, &options.known);
     let mut outcomes: Vec<Outcome> = destinations.iter().map(untouched).collect();
@@ -209,9 +225,9 @@ pub async fn push(
 fn untouched(destination: &Destination) -> Outcome {
     Outcome {
         target: destination.target.clone(),
-        created: false,
+        created: destination.before.created,
         tags: vec![TagOutcome::NotWritten; destination.target.tags.len()],
-        uploaded: Count::default(),
+        uploaded: destination.before.uploaded,
         mounted: Count::default(),
         manifests: 0,
         referrers: Vec::new(),
@@ -245,7 +261,7 @@ impl Run<'_> {
                     return None;
                 }
             };
-            outcome.created = survey.created;
+            outcome.created |= survey.created;
             for (tag, look) in outcome.tags.iter_mut().zip(&survey.looks) {
                 if *look == Look::Same {
                     *tag = TagOutcome::AlreadyThere;

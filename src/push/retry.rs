@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::traffic::Load;
+use super::{Destination, PushOptions};
 use crate::event::{Event, Reporter};
 use crate::registry::failure::RegistryError;
 
@@ -105,6 +106,12 @@ impl Retry {
     /// Further attempts within these bounds; each wait is reported.
     pub fn new(bounds: Bounds, reporter: Arc<dyn Reporter>) -> Self {
         Self { bounds, reporter, load: Arc::default() }
+    }
+
+    /// As a push is told to, and as long as its registries may take.
+    pub(super) fn of(destinations: &[Destination], options: &PushOptions, reporter: &Arc<dyn Reporter>) -> Self {
+        let timeout = destinations.iter().map(|destination| destination.registry.timeout()).max().unwrap_or_default();
+        Self::new(Bounds::new(options.retries, timeout), reporter.clone())
     }
 
     /// What is noted of refusals, and of what moves.

@@ -77,6 +77,7 @@ pub(super) async fn survey(
         let referrers = image.referrers().iter().zip(referrers).collect();
         lacks(image, destination, options, retry, referrers, &availability, &mut survey).await?;
     }
+    survey.blobs.retain(|blob| !destination.before.blobs.contains(blob));
     repository::check_sizes(image, destination, &survey.blobs)?;
     Ok(survey)
 }

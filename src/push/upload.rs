@@ -17,6 +17,7 @@ use super::reader::{self, Hashing, Pool, ReadError, WAITING, Wanted};
 use super::retry::Retry;
 use super::sessions::{Key, Sessions};
 use super::stops::Stops;
+use super::streams::MakeError;
 use super::traffic::{Lane, Traffic};
 use super::{Arrival, Destination};
 use crate::cause::Cause;
@@ -33,6 +34,9 @@ pub enum UploadError {
     /// It can't be read, or is corrupt.
     #[error(transparent)]
     Read(Arc<ReadError>),
+    /// It can't be compressed, or isn't what it should be.
+    #[error(transparent)]
+    Make(Arc<MakeError>),
     /// The registry doesn't get it.
     #[error("blob {digest} could not be uploaded")]
     Registry {
@@ -55,9 +59,9 @@ pub(super) struct Uploader<'a> {
     pub(super) mounts: &'a Mounts<'a>,
     /// For each target, what tells whether its registry is to be believed; none where it was asked for each blob.
     pub(super) presences: Vec<Option<Presence>>,
-    pub(super) traffic: &'a Traffic,
+    pub(super) traffic: Arc<Traffic>,
     pub(super) pool: Pool,
-    pub(super) attempts: AtomicU64,
+    pub(super) attempts: &'a AtomicU64,
 }
 
 /// What an attempt has to do for one target.

@@ -3,6 +3,7 @@
 //! Compresses nothing itself: that happens while a layer is sent (`push::streams`), unless it is known from before what it
 //! becomes.
 
+pub mod assemble;
 mod rewrite;
 
 use std::collections::HashSet;
@@ -14,7 +15,7 @@ use thiserror::Error;
 
 pub use self::rewrite::{FROM, rewrite};
 use crate::cause::Cause;
-use crate::image::{Image, Node, Raw, Role};
+use crate::image::{Content, Image, Node, Raw, Role};
 use crate::oci::descriptor::{Descriptor, MediaType};
 use crate::oci::digest::Digest;
 use crate::oci::manifest::{Body, MAX_SIZE};
@@ -28,8 +29,8 @@ pub struct Repacked {
     pub size: u64,
     /// Its media type.
     pub media_type: MediaType,
-    /// What it was.
-    pub raw: Arc<Raw>,
+    /// Where its bytes are, or what they are made of.
+    pub content: Content,
 }
 
 /// Why an image's layers can't be compressed anew.

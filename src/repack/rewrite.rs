@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{Repacked, is_config};
-use crate::image::{Blob, Content, Image, Node, role};
+use crate::image::{Blob, Image, Node, role};
 use crate::oci::descriptor::MediaType;
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::{Body, Manifest, ManifestError};
@@ -180,7 +180,7 @@ fn blobs(image: &Image, nodes: &[Node], layers: &HashMap<Digest, Repacked>) -> B
             // What came out as it went in is sent as it is.
             let content = match (image.blob(digest), by_new.get(digest)) {
                 (Some(old), _) => old.content.clone(),
-                (None, Some(new)) => Content::Made(new.raw.clone()),
+                (None, Some(new)) => new.content.clone(),
                 (None, None) => continue,
             };
             let (size, media_type, role) = (descriptor.size, descriptor.media_type.clone(), role(at, &descriptors));

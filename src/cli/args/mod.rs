@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use clap::{Command, CommandFactory, FromArgMatches};
 
 pub(crate) use self::doctor::DoctorArgs;
-pub(crate) use self::push::{Progress, PushArgs, RepositoryArgs, Scan, Severity};
+pub(crate) use self::push::{CompressionArgs, CompressionKind, Progress, PushArgs, RepositoryArgs, Scan, Severity};
 pub(crate) use self::shared::{AwsArgs, ConnectionArgs, Output};
 
 /// A command, with its arguments.

@@ -116,6 +116,9 @@ pub(crate) struct PushArgs {
     pub(crate) progress: Progress,
 
     #[command(flatten)]
+    pub(crate) compression: CompressionArgs,
+
+    #[command(flatten)]
     pub(crate) talk: TalkArgs,
 
     #[command(flatten)]
@@ -141,6 +144,39 @@ pub(crate) struct PushArgs {
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+}
+
+/// What layers are compressed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompressionKind {
+    /// What every client reads
+    Gzip,
+    /// Smaller and faster to unpack; Fargate starts sooner
+    Zstd,
+    /// As they are
+    None,
+}
+
+/// Layers that are compressed on their way.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Compression")]
+pub(crate) struct CompressionArgs {
+    /// What layers are compressed with that docker archives and engines give uncompressed
+    #[arg(long, value_name = "KIND", default_value = "gzip")]
+    pub(crate) compression: CompressionKind,
+
+    /// How hard: gzip 1 to 9, zstd 1 to 19; without it what makes the push shortest
+    #[arg(long, value_name = "N")]
+    pub(crate) compression_level: Option<u8>,
+
+    /// Threads that compress; without it as many as there are cores
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) compression_threads: Option<u16>,
+
+    /// Compress all layers with --compression, whatever they are in SOURCE: the image gets a new digest
+    #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    pub(crate) recompress: bool,
 }
 
 /// Blobs that needn't be sent, because they are in the registry.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ecr_push::aws::host::EcrRegistry;
 use ecr_push::aws::repository::NewRepository;
 use ecr_push::aws::scan::Severity;
+use ecr_push::compress::{Algorithm, Compression};
 use ecr_push::doctor::Examination;
 use ecr_push::job::{Job, Options};
 use ecr_push::oci::reference::{Host, Reference, ReferenceError, Repository, Tag};
@@ -18,7 +19,9 @@ use ecr_push::scan::ScanWait;
 use ecr_push::source::{Source, SourceError};
 use thiserror::Error;
 
-use super::args::{self, DoctorArgs, Output, Progress, PushArgs, RepositoryArgs, Scan};
+use super::args::{
+    self, CompressionArgs, CompressionKind, DoctorArgs, Output, Progress, PushArgs, RepositoryArgs, Scan,
+};
 
 /// Commands that the command line's contract names and this version doesn't have.
 const COMMANDS: [&str; 3] = ["inspect", "clean", "completions"];
@@ -132,6 +135,16 @@ pub(super) enum SettingsError {
         /// The host.
         host: Host,
     },
+    /// There is no such level.
+    #[error("--compression-level: {kind} has no level {level}, but {range}")]
+    Level {
+        /// What is compressed with.
+        kind: &'static str,
+        /// What was asked for.
+        level: u8,
+        /// What there is.
+        range: &'static str,
+    },
     /// The digest file could never be written.
     #[error("--digest-file: {path} is a folder, or in one that does not exist")]
     DigestFile {
@@ -191,6 +204,9 @@ impl Settings {
             scan,
             mount_from,
             cache: args.mounts.cache_dir.or_else(cache_folder).filter(|_| !args.mounts.no_cache),
+            compression: compression(&args.compression)?,
+            recompress: args.compression.recompress,
+            threads: threads(args.compression.compression_threads),
         };
         Ok(Self {
             job: Job { source: Source::parse(source)?, destinations, tags, options },
@@ -204,6 +220,23 @@ impl Settings {
             utf8: utf8(),
         })
     }
+}
+
+fn compression(args: &CompressionArgs) -> Result<Compression, SettingsError> {
+    let (algorithm, kind, levels, range) = match args.compression {
+        CompressionKind::Gzip => (Algorithm::Gzip, "gzip", 1..=9, "1 to 9"),
+        CompressionKind::Zstd => (Algorithm::Zstd, "zstd", 1..=19, "1 to 19"),
+        CompressionKind::None => (Algorithm::None, "none", 1..=0, "none at all"),
+    };
+    match args.compression_level {
+        Some(level) if !levels.contains(&level) => Err(SettingsError::Level { kind, level, range }),
+        level => Ok(Compression { algorithm, level: level.map(i32::from) }),
+    }
+}
+
+/// As many as there are cores that may be used: containers often have fewer than their machine.
+fn threads(asked: Option<u16>) -> usize {
+    asked.map(usize::from).or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1)
 }
 
 /// What the doctor needs to know.
@@ -339,7 +372,7 @@ mod tests {
     #[test]
     fn every_error_has_a_golden_case() {
         let all = names! {
-            Source, Command, SourceText, Reference, MountFrom, Url, OneEndpoint, StrayHost, LookAlike, Region, NoAlias, RoleArn,
+            Source, Command, SourceText, Reference, MountFrom, Level, Url, OneEndpoint, StrayHost, LookAlike, Region, NoAlias, RoleArn,
             NoRole, NoCreation, NotOnPublic, RepositoryTag, NoScan, DigestFile,
         };
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cli/command-line");

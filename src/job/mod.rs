@@ -1,18 +1,24 @@
 //! The main job from end to end: source → image → plan → push → report, and then clean-up.
 
+mod draft;
+mod make;
+mod read;
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use self::make::Making;
+use self::read::Origin;
 use crate::auth::AuthError;
 use crate::aws::repository::NewRepository;
 use crate::aws::session::AwsSession;
-use crate::cleanup::layout::Removal;
-use crate::cleanup::{self, CleanupError};
+use crate::cleanup::CleanupError;
+use crate::compress::Compression;
 use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
@@ -21,14 +27,13 @@ use crate::oci::digest::Digest;
 use crate::oci::reference::{Host, Reference, Repository, Tag};
 use crate::plan::{Target, targets};
 use crate::push::sessions::Sessions;
+use crate::push::streams::{Recipe, Streamed};
 use crate::push::turns::Turns;
-use crate::push::{self, Count, Destination, Outcome, PushOptions};
+use crate::push::{self, Before, Count, Destination, Outcome, PushError, PushOptions, TagOutcome};
 use crate::reach::{self, Access, Reached, Registries, Tokens};
-use crate::report::{Cleanup, DestinationReport, Report};
+use crate::report::{Cleanup, DestinationReport, Report, Root};
 use crate::scan::{self, ScanWait};
-use crate::source::layout::{Chosen, Layout, LayoutError};
-use crate::source::lock::{self, Lock};
-use crate::source::{Place, Source};
+use crate::source::Source;
 
 /// Everything that a push may be told.
 #[derive(Debug, Clone)]
@@ -49,8 +54,14 @@ pub struct Options {
     pub scan: Option<ScanWait>,
     /// Repositories of each destination's registry that blobs are to be mounted from.
     pub mount_from: Vec<String>,
-    /// The folder of the record of where blobs are; none if there is to be none.
+    /// The folder of the records of where blobs are, and of what layers become; none if there are to be none.
     pub cache: Option<PathBuf>,
+    /// What layers are compressed with that SOURCE has uncompressed.
+    pub compression: Compression,
+    /// Compress all layers with it, whatever they are in SOURCE.
+    pub recompress: bool,
+    /// Threads that compress.
+    pub threads: usize,
 }
 
 /// How long the record of where blobs are is waited for: a push that does without only sends more.
@@ -83,7 +94,9 @@ pub struct Job {
 pub struct Pushed {
     /// What became of it.
     pub report: Report,
-    read: Read,
+    /// What was pushed; `None` where everything failed before it was known.
+    image: Option<Image>,
+    origin: Origin,
     /// Whom to ask for scans.
     accounts: HashMap<Repository, Arc<AwsSession>>,
 }
@@ -101,41 +114,30 @@ pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &Cancellation
         reached = both(job, &targets, reporter, cancel) => reached,
         () = cancel.cancelled() => Err(Error::Interrupted { open: 0 }),
     };
-    let (read, reached) = reached?;
+    let ((origin, making), (registries, tokens)) = reached?;
     let account = |(repository, reached): (&Repository, &Result<Reached, _>)| {
         Some((repository.clone(), reached.as_ref().ok()?.ecr.clone()?))
     };
-    let accounts = reached.0.iter().filter_map(account).collect();
-    let root = &read.image.root().manifest;
-    reporter.report(&Event::Read {
-        digest: root.digest.clone(),
-        manifests: read.image.nodes().len(),
-        blobs: read.image.blobs().count(),
-        bytes: read.image.size(),
-    });
-    check_digests(&job.destinations, &root.digest)?;
-
-    let sessions = Sessions::default();
-    let mut known = match record {
+    let accounts = registries.iter().filter_map(account).collect();
+    let known = match record {
         Some(record) => within(RECORD, record).await.unwrap_or_default(),
         None => Known::default(),
     };
-    known.keep(&read.image.blobs().map(|blob| blob.digest.as_str()).collect());
-    let pushing = push_all(job, &read.image, &targets, reached, known, &sessions, reporter);
-    let destinations = tokio::select! {
-        destinations = pushing => destinations?,
+    let sessions = Sessions::default();
+    let run = Run { job, targets: &targets, known, sessions: &sessions, reporter };
+    let pushing = run.push(making, registries, tokens);
+    let (image, destinations) = tokio::select! {
+        pushed = pushing => pushed?,
         () = cancel.cancelled() => {
             return Err(Error::Interrupted { open: sessions.cancel_all().await });
         }
     };
-    let report = Report {
-        digest: root.digest.clone(),
-        media_type: root.media_type.clone(),
-        size: read.image.size(),
-        destinations,
-        cleanup: if job.options.cleanup { Cleanup::NotDone } else { Cleanup::NotAsked },
-    };
-    Ok(Pushed { report, read, accounts })
+    let root = image.as_ref().map(|image| {
+        let root = &image.root().manifest;
+        Root { digest: root.digest.clone(), media_type: root.media_type.clone(), size: image.size() }
+    });
+    let cleanup = if job.options.cleanup { Cleanup::NotDone } else { Cleanup::NotAsked };
+    Ok(Pushed { report: Report { root, destinations, cleanup }, image, origin, accounts })
 }
 
 /// Waits for ECR's scans of what was pushed, if that was asked for.
@@ -149,11 +151,11 @@ pub async fn scan(
     cancel: &CancellationToken,
 ) -> Result<(), Error> {
     let Some(wait) = job.options.scan else { return Ok(()) };
-    let Pushed { report, read, accounts } = pushed;
+    let Pushed { report, image: Some(image), accounts, .. } = pushed else { return Ok(()) };
     let scanning = report.destinations.iter_mut().filter(|destination| destination.error.is_none()).map(
         async |destination: &mut DestinationReport| {
             let Some(account) = accounts.get(&destination.repository) else { return };
-            let scanned = scan::wait(account, &destination.repository, &read.image, wait, &**reporter).await;
+            let scanned = scan::wait(account, &destination.repository, image, wait, &**reporter).await;
             destination.scans = scanned.images;
             destination.scan_error = scanned.error.map(Error::Scan);
         },
@@ -174,33 +176,19 @@ pub async fn clean(
     reporter: &Arc<dyn Reporter>,
     cancel: &CancellationToken,
 ) -> Result<Report, Error> {
-    let Pushed { mut report, read, .. } = pushed;
+    let Pushed { mut report, origin, .. } = pushed;
     if !job.options.cleanup || report.status() != 0 {
         return Ok(report);
     }
     if cancel.is_cancelled() {
         return Err(Error::Interrupted { open: 0 });
     }
-    let Read { layout, chosen, image, lock } = read;
-    let removal = Removal::of(&image, &chosen);
-    // Two who both share the folder would wait for each other for ever.
-    drop(lock);
-    let wait = patience(layout.folder().root(), &job.options, reporter, cancel);
-    let cleaning = tokio::task::spawn_blocking(move || cleanup::layout::clean(layout.folder(), &removal, wait));
-    report.cleanup = match cleaning.await.map_err(Error::task)? {
+    report.cleanup = match origin.clean(&job.options, reporter, cancel).await? {
         Ok(cleaned) => Cleanup::Done(cleaned),
         Err(CleanupError::Locked { .. }) if cancel.is_cancelled() => return Err(Error::Interrupted { open: 0 }),
         Err(error) => Cleanup::Failed(Error::Cleanup(error)),
     };
     Ok(report)
-}
-
-/// What was read of SOURCE.
-struct Read {
-    layout: Layout,
-    chosen: Chosen,
-    image: Image,
-    lock: Lock,
 }
 
 /// Reads SOURCE while tokens are being fetched; a broken SOURCE is said first.
@@ -209,66 +197,19 @@ async fn both(
     targets: &[Target],
     reporter: &Arc<dyn Reporter>,
     cancel: &CancellationToken,
-) -> Result<(Read, (Registries, Tokens)), Error> {
-    let (source, options) = (job.source.clone(), job.options.clone());
-    let path = match &source.place {
-        Place::Path { path, .. } => path.clone(),
-        Place::StandardInput | Place::Engine { .. } => PathBuf::new(),
-    };
-    let wait = patience(&path, &options, reporter, cancel);
-    let reading = tokio::task::spawn_blocking(move || read(&source, &options, wait));
+) -> Result<((Origin, Making), (Registries, Tokens)), Error> {
     let (targets, options) = (targets.to_vec(), job.options.clone());
     let reaching = tokio::spawn(async move { reach::reach(&targets, &options.access).await });
-    let read = reading.await.map_err(Error::task)??;
+    let read = read::read(&job.source, &job.options, reporter, cancel).await?;
     let reached = reaching.await.map_err(Error::task)??;
     // Beside the uploads, other registries than ECR are asked for one blob: see `push::presence`.
-    let requests = read.image.blobs().count() + 1;
+    let requests = read.1.blobs() + 1;
     let registries: HashMap<_, _> = reached.0.values().flatten().map(|it| (Arc::as_ptr(&it.registry), it)).collect();
     for Reached { registry, ecr } in registries.into_values() {
         let most = if ecr.is_some() { CONNECTIONS_AHEAD } else { QUESTIONS_AHEAD };
         registry.connect_ahead(requests.min(most).saturating_sub(1));
     }
     Ok((read, reached))
-}
-
-/// Whether to go on waiting for a layout that somebody else uses; says once that it is waited for.
-fn patience(
-    path: &Path,
-    options: &Options,
-    reporter: &Arc<dyn Reporter>,
-    cancel: &CancellationToken,
-) -> impl FnMut() -> bool + Send + 'static {
-    let (path, reporter, cancel) = (path.to_owned(), reporter.clone(), cancel.clone());
-    let (bound, mut since) = (options.access.timeout.saturating_mul(PATIENCE), None);
-    move || {
-        let began = *since.get_or_insert_with(|| {
-            let text = format!("waiting for another process that uses {}", path.display());
-            reporter.report(&Event::Warning { text });
-            Instant::now()
-        });
-        !cancel.is_cancelled() && began.elapsed() < bound
-    }
-}
-
-fn read(source: &Source, options: &Options, wait: impl FnMut() -> bool) -> Result<Read, Error> {
-    let path = match &source.place {
-        Place::Path { path, .. } => path,
-        Place::StandardInput | Place::Engine { .. } => {
-            return Err(LayoutError::NotAFolder { path: format!("{:?}", source.place).into() }.into());
-        }
-    };
-    // From before the index is read: a clean-up must not take away what is being pushed.
-    let lock = lock::shared(path, wait).map_err(|_| LayoutError::Locked { path: path.clone() })?;
-    let layout = Layout::open(path, options.follow_symlinks)?;
-    let chosen = layout.choose(&source.choice)?;
-    let image = layout.read(&chosen, options.referrers)?;
-    if options.cleanup && !options.referrers {
-        let referrers = layout.referrers(&image);
-        if !referrers.is_empty() {
-            return Err(Error::LeavesOut { referrers });
-        }
-    }
-    Ok(Read { layout, chosen, image, lock })
 }
 
 fn check_digests(destinations: &[Reference], found: &Digest) -> Result<(), Error> {
@@ -281,46 +222,150 @@ fn check_digests(destinations: &[Reference], found: &Digest) -> Result<(), Error
     Ok(())
 }
 
-/// Pushes to every target whose registry could be reached, and reports on all of them.
-async fn push_all(
-    job: &Job,
-    image: &Image,
-    targets: &[Target],
-    reached: (Registries, Tokens),
+/// One push, as all of its steps see it.
+struct Run<'a> {
+    job: &'a Job,
+    targets: &'a [Target],
     known: Known,
-    sessions: &Sessions,
-    reporter: &Arc<dyn Reporter>,
-) -> Result<Vec<DestinationReport>, Error> {
-    let (mut registries, tokens) = reached;
-    tokens.arrive(&mut registries).await?;
-    let mut destinations = Vec::new();
-    let mut turns: HashMap<&Host, Turns> = HashMap::new();
-    let mut unreachable = HashMap::new();
-    for target in targets {
-        match registries.get(&target.repository) {
-            Some(Ok(Reached { registry, ecr })) => {
-                let turns = ecr.is_some().then(|| turns.entry(&target.repository.host).or_default().clone());
-                let (target, registry, ecr) = (target.clone(), registry.clone(), ecr.clone());
-                destinations.push(Destination { target, registry, ecr, turns });
+    sessions: &'a Sessions,
+    reporter: &'a Arc<dyn Reporter>,
+}
+
+impl Run<'_> {
+    /// Pushes to every target whose registry could be reached, and reports on all of them.
+    async fn push(
+        mut self,
+        mut making: Making,
+        mut registries: Registries,
+        tokens: Tokens,
+    ) -> Result<(Option<Image>, Vec<DestinationReport>), Error> {
+        let mut image = making.image()?;
+        if let Some(image) = &image {
+            self.is_known(image)?;
+        }
+        tokens.arrive(&mut registries).await?;
+        let (mut destinations, mut failed) = self.destinations(&registries);
+        let mut options = self.options(making.recipe());
+        if image.is_none() {
+            // A digest that was asked for is compared before anything is written.
+            let asked = self.job.destinations.iter().any(|destination| destination.digest.is_some());
+            let meanwhile: &[Destination] = if asked { &[] } else { &destinations };
+            let streamed = making.finish(meanwhile, &options, self.sessions, self.reporter).await;
+            making.learn(self.job.options.cache.as_deref()).await;
+            destinations = sort_out(destinations, streamed, asked, &mut failed)?;
+            image = making.image()?;
+            if let Some(image) = &image {
+                self.is_known(image)?;
             }
-            Some(Err(error)) => drop(unreachable.insert(&target.repository, error.clone())),
-            None => {}
+        }
+        let mut outcomes = Vec::new();
+        if let Some(image) = &image {
+            self.known.keep(&image.blobs().map(|blob| blob.digest.as_str()).collect());
+            options.known = std::mem::take(&mut self.known);
+            let pushed = push::push(image, &destinations, options, self.sessions, self.reporter).await;
+            self.learn(image, &pushed).await;
+            outcomes = pushed.outcomes;
+        }
+        let mut outcomes = outcomes.into_iter();
+        let reports = self.targets.iter().filter_map(|target| match failed.remove(&target.repository) {
+            Some(failure) => Some(failure.report(target)),
+            None => Some(report(image.as_ref()?, outcomes.next()?)),
+        });
+        let reports = reports.collect();
+        Ok((image, reports))
+    }
+
+    /// Tells what is pushed, and compares it with what was asked for.
+    fn is_known(&self, image: &Image) -> Result<(), Error> {
+        let root = &image.root().manifest;
+        self.reporter.report(&Event::Read {
+            digest: root.digest.clone(),
+            manifests: image.nodes().len(),
+            blobs: image.blobs().count(),
+            bytes: image.size(),
+        });
+        check_digests(&self.job.destinations, &root.digest)
+    }
+
+    /// The targets whose registry could be reached, and why the others couldn't.
+    fn destinations(&self, registries: &Registries) -> (Vec<Destination>, HashMap<Repository, Failure>) {
+        let mut destinations = Vec::new();
+        let mut turns: HashMap<&Host, Turns> = HashMap::new();
+        let mut failed = HashMap::new();
+        for target in self.targets {
+            match registries.get(&target.repository) {
+                Some(Ok(Reached { registry, ecr })) => {
+                    let turns = ecr.is_some().then(|| turns.entry(&target.repository.host).or_default().clone());
+                    let (target, registry, ecr) = (target.clone(), registry.clone(), ecr.clone());
+                    destinations.push(Destination { target, registry, ecr, turns, before: Before::default() });
+                }
+                Some(Err(error)) => {
+                    failed.insert(target.repository.clone(), Failure::Unreached(error.clone()));
+                }
+                None => {}
+            }
+        }
+        (destinations, failed)
+    }
+
+    fn options(&self, recipe: Recipe) -> PushOptions {
+        let Options { jobs, cleanup, create, mount_from, .. } = self.job.options.clone();
+        let retries = self.job.options.access.retries;
+        PushOptions { jobs, retries, thorough: cleanup, create, mount_from, known: Known::default(), recipe }
+    }
+
+    async fn learn(&self, image: &Image, pushed: &push::Pushed) {
+        let verified = pushed.outcomes.iter().any(|outcome| outcome.error.is_none());
+        if let Some(folder) = self.job.options.cache.clone().filter(|_| verified) {
+            let lessons = lessons(image, &pushed.outcomes, pushed.stale.clone());
+            within(RECORD, aside(move || known::learn(&folder, &lessons))).await;
         }
     }
-    let Options { jobs, cleanup, create, mount_from, cache, .. } = job.options.clone();
-    let retries = job.options.access.retries;
-    let options = PushOptions { jobs, retries, thorough: cleanup, create, mount_from, known };
-    let push::Pushed { outcomes, stale } = push::push(image, &destinations, options, sessions, reporter).await;
-    if let Some(folder) = cache.filter(|_| outcomes.iter().any(|outcome| outcome.error.is_none())) {
-        let lessons = lessons(image, &outcomes, stale);
-        within(RECORD, aside(move || known::learn(&folder, &lessons))).await;
+}
+
+/// Why a destination failed before the image was pushed.
+enum Failure {
+    /// Its registry can't be reached.
+    Unreached(Arc<AuthError>),
+    /// It didn't take the layers.
+    Push(PushError),
+}
+
+impl Failure {
+    fn report(self, target: &Target) -> DestinationReport {
+        let error = match self {
+            Self::Unreached(error) => Error::Auth(error),
+            Self::Push(error) => Error::Push(error),
+        };
+        unreached(target, error)
     }
-    let mut outcomes = outcomes.into_iter();
-    let reports = targets.iter().filter_map(|target| match unreachable.get(&target.repository) {
-        Some(error) => Some(unreached(target, error)),
-        None => outcomes.next().map(|outcome| report(image, outcome)),
-    });
-    Ok(reports.collect())
+}
+
+/// The destinations that go on, with what they got; what the others failed with goes to `failed`.
+fn sort_out(
+    destinations: Vec<Destination>,
+    streamed: Streamed,
+    asked: bool,
+    failed: &mut HashMap<Repository, Failure>,
+) -> Result<Vec<Destination>, Error> {
+    if asked {
+        // Nobody got anything, and what is wrong is wrong for all.
+        return streamed.refusal().map_or(Ok(destinations), |error| Err(Error::Push(error)));
+    }
+    let count = destinations.len();
+    let mut going = Vec::new();
+    for (mut destination, before) in destinations.into_iter().zip(streamed.by_destination(count)) {
+        match before {
+            Ok(before) => {
+                destination.before = before;
+                going.push(destination);
+            }
+            Err(error) => {
+                failed.insert(destination.target.repository.clone(), Failure::Push(error));
+            }
+        }
+    }
+    Ok(going)
 }
 
 /// What is known now of where blobs are: a destination that was read back has all of them.
@@ -369,12 +414,11 @@ fn report(image: &Image, outcome: Outcome) -> DestinationReport {
     }
 }
 
-fn unreached(target: &Target, error: &Arc<AuthError>) -> DestinationReport {
-    let not_written = |tag: &Tag| (tag.clone(), push::TagOutcome::NotWritten);
+fn unreached(target: &Target, error: Error) -> DestinationReport {
     DestinationReport {
         repository: target.repository.clone(),
         created: false,
-        tags: target.tags.iter().map(not_written).collect(),
+        tags: target.tags.iter().map(|tag| (tag.clone(), TagOutcome::NotWritten)).collect(),
         uploaded: Count::default(),
         mounted: Count::default(),
         present: Count::default(),
@@ -382,6 +426,6 @@ fn unreached(target: &Target, error: &Arc<AuthError>) -> DestinationReport {
         referrers: Vec::new(),
         scans: Vec::new(),
         scan_error: None,
-        error: Some(Error::Auth(error.clone())),
+        error: Some(error),
     }
 }

@@ -1,0 +1,112 @@
+//! An image as far as it is known before its layers are compressed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::compress::{Compression, Made};
+use crate::image::{Content, Image, Raw};
+use crate::oci::descriptor::MediaType;
+use crate::oci::digest::Digest;
+use crate::oci::manifest::ManifestError;
+use crate::repack::assemble::{self, Layer, assemble};
+use crate::repack::{self, RepackError, Repacked};
+
+/// What is read of SOURCE.
+#[derive(Debug, Clone)]
+pub(super) enum Draft {
+    /// An image of manifests that somebody made already.
+    Image(Image),
+    /// What docker keeps: a config and layers. Its manifest is made here.
+    Docker(Docker),
+}
+
+/// A config and layers.
+#[derive(Debug, Clone)]
+pub(super) struct Docker {
+    /// The config's bytes; `None` as long as only an engine's export can give them.
+    pub(super) config: Option<Bytes>,
+    /// The layers, the base first.
+    pub(super) layers: Vec<DockerLayer>,
+    /// The manifest's annotations.
+    pub(super) annotations: Option<Map<String, Value>>,
+}
+
+/// A layer of what docker keeps.
+#[derive(Debug, Clone)]
+pub(super) enum DockerLayer {
+    /// It is compressed, and sent as it is.
+    Ready(Layer),
+    /// It isn't.
+    Raw(Arc<Raw>, Option<Map<String, Value>>),
+}
+
+/// Layers that have been made, by their digests in SOURCE.
+pub(super) type Layers = HashMap<Digest, Repacked>;
+
+impl Draft {
+    /// The layers that have to be made, once each; with `all` those, too, that are compressed already.
+    pub(super) fn raws(&self, all: bool) -> Result<Vec<Arc<Raw>>, RepackError> {
+        let mut raws = match self {
+            Self::Image(image) if all => repack::layers(image)?,
+            Self::Image(_) => Vec::new(),
+            Self::Docker(docker) => docker.layers.iter().filter_map(DockerLayer::raw).collect(),
+        };
+        let mut seen = std::collections::HashSet::new();
+        raws.retain(|raw| seen.insert(raw.digest.clone()));
+        Ok(raws)
+    }
+
+    /// How many blobs it will have.
+    pub(super) fn blobs(&self) -> usize {
+        match self {
+            Self::Image(image) => image.blobs().count(),
+            Self::Docker(docker) => docker.layers.len() + 1,
+        }
+    }
+
+    /// The image with these layers; `None` while one is lacking, or the config.
+    pub(super) fn image(&self, made: &Layers) -> Option<Result<Image, ManifestError>> {
+        match self {
+            Self::Image(image) if made.is_empty() => Some(Ok(image.clone())),
+            Self::Image(image) => Some(repack::rewrite(image, made)),
+            Self::Docker(docker) => {
+                let layers: Option<Vec<Layer>> = docker.layers.iter().map(|layer| layer.made(made)).collect();
+                Some(assemble(docker.config.as_ref()?, layers?, docker.annotations.as_ref()))
+            }
+        }
+    }
+}
+
+impl DockerLayer {
+    fn raw(&self) -> Option<Arc<Raw>> {
+        match self {
+            Self::Ready(_) => None,
+            Self::Raw(raw, _) => Some(raw.clone()),
+        }
+    }
+
+    fn made(&self, made: &Layers) -> Option<Layer> {
+        Some(match self {
+            Self::Ready(layer) => layer.clone(),
+            Self::Raw(raw, annotations) => {
+                let Repacked { digest, size, media_type, content } = made.get(&raw.digest)?.clone();
+                Layer { digest, size, media_type, annotations: annotations.clone(), content }
+            }
+        })
+    }
+}
+
+/// A layer that was made, or will be again when a registry lacks it.
+pub(super) fn repacked(raw: &Arc<Raw>, compression: &Compression, digest: Digest, size: u64) -> Repacked {
+    let media_type = MediaType::from(compression.layer_media_type());
+    Repacked { digest, size, media_type, content: Content::Made(raw.clone()) }
+}
+
+/// The same with its bytes, for what is small.
+pub(super) fn held(compression: &Compression, made: &Made, bytes: Bytes) -> Repacked {
+    let media_type = MediaType::from(compression.layer_media_type());
+    Repacked { digest: made.digest.clone(), size: made.size, media_type, content: Content::Held(bytes) }
+}

@@ -1,0 +1,94 @@
+//! Compresses what has to be, before the image is known. What it becomes the record may know; else it goes to the registries
+//! while that is found out.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::draft::{Draft, Layers, held, repacked};
+use crate::error::Error;
+use crate::event::{Event, Reporter};
+use crate::image::{Image, Raw};
+use crate::known::layers::Layers as Record;
+use crate::push::sessions::Sessions;
+use crate::push::streams::{self, Recipe, Streamed};
+use crate::push::{Destination, PushOptions};
+
+/// Layers up to this size, in bytes, are compressed in memory and sent as other blobs are: asked for before, in two requests.
+const SMALL: u64 = 1024 * 1024;
+
+/// All of these together, in bytes: memory stays flat.
+const SMALL_TOTAL: u64 = 16 * 1024 * 1024;
+
+/// An image on its way to be known.
+#[derive(Debug)]
+pub(super) struct Making {
+    draft: Draft,
+    recipe: Recipe,
+    raws: Vec<Arc<Raw>>,
+    layers: Layers,
+}
+
+impl Making {
+    /// Takes in what can be known without sending anything: small layers, and what the record says. Blocks.
+    pub(super) fn begin(draft: Draft, all: bool, recipe: Recipe, record: &Record) -> Result<Self, Error> {
+        let raws = draft.raws(all)?;
+        let (mut layers, mut total) = (Layers::new(), 0);
+        let name = recipe.compression.recipe();
+        for raw in &raws {
+            let layer = if raw.content.is_some() && raw.size <= SMALL && total + raw.size <= SMALL_TOTAL {
+                total += raw.size;
+                // What is wrong with it is said where all such layers are made.
+                streams::whole(raw, &recipe).ok().map(|(made, bytes)| held(&recipe.compression, &made, bytes))
+            } else {
+                let known = record.known(&raw.diff_id, &name);
+                known.map(|(digest, size)| repacked(raw, &recipe.compression, digest, size))
+            };
+            layers.extend(layer.map(|layer| (raw.digest.clone(), layer)));
+        }
+        Ok(Self { draft, recipe, raws, layers })
+    }
+
+    /// The image, once all of its layers are known.
+    pub(super) fn image(&self) -> Result<Option<Image>, Error> {
+        self.draft.image(&self.layers).transpose().map_err(Error::from)
+    }
+
+    /// How layers are made.
+    pub(super) fn recipe(&self) -> Recipe {
+        self.recipe.clone()
+    }
+
+    /// How many blobs there will be.
+    pub(super) fn blobs(&self) -> usize {
+        self.draft.blobs()
+    }
+
+    /// Layers that nobody knows yet.
+    fn unknown(&self) -> Vec<Arc<Raw>> {
+        self.raws.iter().filter(|raw| !self.layers.contains_key(&raw.digest)).cloned().collect()
+    }
+
+    /// Makes what isn't known yet, and brings it to these destinations meanwhile.
+    pub(super) async fn finish(
+        &mut self,
+        destinations: &[Destination],
+        options: &PushOptions,
+        sessions: &Sessions,
+        reporter: &Arc<dyn Reporter>,
+    ) -> Streamed {
+        let unknown = self.unknown();
+        let bytes = unknown.iter().map(|raw| raw.size).sum();
+        reporter.report(&Event::Compressing { layers: unknown.len(), bytes, destinations: destinations.len() });
+        let streamed = streams::make(unknown, destinations, options, sessions, reporter).await;
+        for raw in &self.raws {
+            if let Some(made) = streamed.made.get(&raw.digest) {
+                let layer = repacked(raw, &self.recipe.compression, made.digest.clone(), made.size);
+                self.layers.insert(raw.digest.clone(), layer);
+            }
+        }
+        streamed
+    }
+
+    /// Notes for the next push what layers have become.
+    pub(super) async fn learn(&self, cache: Option<&Path>) {}
+}

@@ -1,0 +1,458 @@
+//! Layers that are compressed while they are sent: their digest is known only when their last byte has left.
+//!
+//! Each is one POST, one PATCH and one PUT. No byte of it is kept, so that a cut costs the session: where a layer's end isn't
+//! known no range can be named to go on from, and its bytes have to be made again anyway. A layer that broke off is made again
+//! in the next round, with all others that did.
+
+mod making;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{self, join_all};
+use futures_util::stream::{self, StreamExt};
+use tokio::sync::mpsc;
+
+use self::making::{Expected, Fan, Making, Progress};
+pub use self::making::{MakeError, whole};
+use super::arrival::Entry;
+use super::reader::WAITING;
+use super::retry::{Failures, Retry};
+use super::sessions::{Key, Opened, Sessions};
+use super::stops::Stops;
+use super::upload::{UploadError, Uploader};
+use super::{Arrival, Before, Destination, PushError, PushOptions, opening};
+use crate::aws::repository::{self as new_repository, NewRepository};
+use crate::cause::Cause;
+use crate::compress::{Compression, Made, Workers};
+use crate::event::{Attempt, Ending, Event, Reporter};
+use crate::image::{Blob, Raw};
+use crate::oci::digest::Digest;
+use crate::registry::Session;
+use crate::registry::body::{Broken, UploadBody};
+use crate::registry::failure::{Meaning, RegistryError};
+
+/// Layers that are made at once. Each holds a few blocks, and all share the same threads; a connection to ECR takes less than
+/// what one core compresses (facts/ecr.md, Speed).
+const AT_ONCE: usize = 8;
+
+/// How layers are made.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    /// What they are compressed with.
+    pub compression: Compression,
+    /// Who does it.
+    pub workers: Workers,
+}
+
+/// A layer that is to be made, and who is to get it.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted<'a> {
+    pub(super) raw: Arc<Raw>,
+    /// What it is recorded to become.
+    pub(super) blob: Option<&'a Blob>,
+    /// The numbers of the destinations that lack it. With none it is only made, to know its digest.
+    pub(super) targets: Vec<usize>,
+}
+
+/// What has become of layers.
+#[derive(Debug, Default)]
+pub struct Streamed {
+    /// What was made, by the layer's digest in SOURCE.
+    pub made: HashMap<Digest, Made>,
+    /// For each destination what it got.
+    pub(super) arrived: Vec<(usize, Digest, Arrival)>,
+    /// For each destination what it didn't get.
+    pub(super) failed: Vec<(usize, UploadError)>,
+    /// Destinations whose repository was made.
+    pub(super) created: HashSet<usize>,
+    /// What is wrong with layers themselves.
+    wrong: Vec<Arc<MakeError>>,
+}
+
+impl Streamed {
+    /// What is wrong with a layer, whoever was to get it.
+    #[must_use]
+    pub fn refusal(&self) -> Option<PushError> {
+        self.wrong.first().map(|error| PushError::Upload(UploadError::Make(error.clone())))
+    }
+
+    /// What each of so many destinations got, or why it gets nothing more.
+    #[must_use]
+    pub fn by_destination(self, destinations: usize) -> Vec<Result<Before, PushError>> {
+        let mut failures: Vec<Vec<UploadError>> = (0..destinations).map(|_| Vec::new()).collect();
+        for (target, error) in self.failed {
+            failures[target].push(error);
+        }
+        let mut befores: Vec<Before> = (0..destinations).map(|_| Before::default()).collect();
+        for (target, layer, arrival) in self.arrived {
+            let Some(made) = self.made.get(&layer) else { continue };
+            befores[target].blobs.insert(made.digest.clone());
+            if arrival == Arrival::Uploaded {
+                befores[target].uploaded.add(made.size);
+            }
+        }
+        for target in self.created {
+            befores[target].created = true;
+        }
+        let each = failures.into_iter().zip(befores);
+        each.map(|(failures, before)| PushError::of(failures).map_or(Ok(before), Err)).collect()
+    }
+}
+
+/// Makes layers of which nobody knows what they become, and brings them to every destination while that is found out; with
+/// no destination they are only made.
+///
+/// Dropping the future stops it; [`Sessions::cancel_all`] then closes what it had open.
+pub async fn make(
+    raws: Vec<Arc<Raw>>,
+    destinations: &[Destination],
+    options: &PushOptions,
+    sessions: &Sessions,
+    reporter: &Arc<dyn Reporter>,
+) -> Streamed {
+    let (stops, attempts) = (Stops::new(destinations.len()), AtomicU64::new(0));
+    let retry = Retry::of(destinations, options, reporter);
+    let streams = Streams {
+        destinations,
+        stops: &stops,
+        retry: &retry,
+        sessions,
+        reporter,
+        attempts: &attempts,
+        recipe: &options.recipe,
+        way: Way::Blind(options.create.as_ref()),
+    };
+    let targets: Vec<usize> = (0..destinations.len()).collect();
+    let wanted = raws.into_iter().map(|raw| Wanted { raw, blob: None, targets: targets.clone() });
+    let streamed = streams.run(wanted.collect(), options.jobs).await;
+    if !streamed.failed.is_empty() {
+        // What was being opened when it was stopped.
+        sessions.cancel_all().await;
+    }
+    streamed
+}
+
+/// How it is seen where a layer goes.
+pub(super) enum Way<'a> {
+    /// It is known what it becomes, so that it may be there, or be mounted.
+    Known(&'a Uploader<'a>),
+    /// Nothing is known of it; a repository that is missing is made like this, if it is to be made.
+    Blind(Option<&'a NewRepository>),
+}
+
+/// One run.
+pub(super) struct Streams<'a> {
+    pub(super) destinations: &'a [Destination],
+    pub(super) stops: &'a Stops,
+    pub(super) retry: &'a Retry,
+    pub(super) sessions: &'a Sessions,
+    pub(super) reporter: &'a Arc<dyn Reporter>,
+    pub(super) attempts: &'a AtomicU64,
+    pub(super) recipe: &'a Recipe,
+    pub(super) way: Way<'a>,
+}
+
+/// A layer that isn't everywhere yet.
+struct Pending<'a> {
+    wanted: Wanted<'a>,
+    /// What has failed for each target that still lacks it, and how often.
+    courses: Vec<Course>,
+}
+
+struct Course {
+    target: usize,
+    failures: Failures,
+    error: Option<RegistryError>,
+}
+
+/// What became of a layer at one destination in one round.
+enum Ended {
+    Done(Arrival),
+    /// Something else failed for good at this destination.
+    Stopped,
+    /// It may be tried again.
+    Again(RegistryError),
+    Failed(UploadError),
+}
+
+/// An open session, and the attempt that fills it.
+struct Place {
+    key: Key,
+    session: Session,
+    attempt: Attempt,
+}
+
+impl<'a> Streams<'a> {
+    /// Makes all of `wanted` and brings it where it is wanted.
+    pub(super) async fn run(&self, mut wanted: Vec<Wanted<'a>>, jobs: usize) -> Streamed {
+        wanted.sort_by_key(|wanted| std::cmp::Reverse(wanted.raw.size));
+        let course = |target: &usize| Course { target: *target, failures: Failures::default(), error: None };
+        let mut pending: Vec<Pending> = wanted
+            .into_iter()
+            .map(|wanted| Pending { courses: wanted.targets.iter().map(course).collect(), wanted })
+            .collect();
+        let created = Mutex::new(HashSet::new());
+        let mut streamed = Streamed::default();
+        while !pending.is_empty() {
+            let round: Vec<_> = stream::iter(pending.drain(..))
+                .map(|layer| async {
+                    let (made, ended) = self.one(&layer, &created).await;
+                    (layer, made, ended)
+                })
+                .buffer_unordered(AT_ONCE.min(jobs))
+                .collect()
+                .await;
+            let mut longest = Duration::ZERO;
+            for (layer, made, ended) in round {
+                match made {
+                    Ok(Some(made)) => drop(streamed.made.insert(layer.wanted.raw.digest.clone(), made)),
+                    Ok(None) => {}
+                    Err(error) => streamed.wrong.push(error),
+                }
+                let (again, wait) = self.note(layer, ended, &mut streamed);
+                longest = longest.max(wait);
+                pending.extend(again);
+            }
+            if !pending.is_empty() && !longest.is_zero() {
+                tokio::time::sleep(longest).await;
+            }
+        }
+        streamed.created = created.into_inner().unwrap_or_else(PoisonError::into_inner);
+        streamed
+    }
+
+    /// Notes what became of a layer in a round; gives what has to be tried again, and after which time.
+    fn note(&self, layer: Pending<'a>, ended: Vec<Ended>, streamed: &mut Streamed) -> (Option<Pending<'a>>, Duration) {
+        let Pending { wanted, courses } = layer;
+        let (mut again, mut longest) = (Vec::new(), Duration::ZERO);
+        for (mut course, ended) in courses.into_iter().zip(ended) {
+            let target = course.target;
+            match ended {
+                Ended::Done(arrival) => streamed.arrived.push((target, wanted.raw.digest.clone(), arrival)),
+                Ended::Failed(error) => streamed.failed.push((target, error)),
+                Ended::Stopped => {
+                    if let Some(error) = course.error.take() {
+                        streamed.failed.push((target, given_up(&wanted.raw, &course, error)));
+                    }
+                }
+                Ended::Again(error) => {
+                    course.failures.add(Duration::ZERO);
+                    let wait = self.retry.wait(course.failures, &error);
+                    let Some(wait) = wait else {
+                        self.stops.stop(target);
+                        streamed.failed.push((target, given_up(&wanted.raw, &course, error)));
+                        continue;
+                    };
+                    // Another token is there already.
+                    let wait = if error.meaning() == Some(Meaning::TokenExpired) { Duration::ZERO } else { wait };
+                    let repository = &self.destinations[target].target.repository;
+                    self.retry.report(&format!("{repository}: layer {}", wanted.raw.digest.short()), &error, wait);
+                    course.failures.wait(wait);
+                    course.error = Some(error);
+                    longest = longest.max(wait);
+                    again.push(course);
+                }
+            }
+        }
+        let pending = (!again.is_empty()).then_some(Pending { wanted, courses: again });
+        (pending, longest)
+    }
+
+    /// Makes one layer, once, for everybody who lacks it.
+    async fn one(
+        &self,
+        layer: &Pending<'_>,
+        created: &Mutex<HashSet<usize>>,
+    ) -> (Result<Option<Made>, Arc<MakeError>>, Vec<Ended>) {
+        let raw = &layer.wanted.raw;
+        let opening = layer.courses.iter().map(|course| self.open(course.target, &layer.wanted, created));
+        let mut ended: Vec<Result<Place, Ended>> = Vec::new();
+        for opened in join_all(opening).await {
+            ended.push(opened);
+        }
+        let (mut uploads, mut receivers) = (Vec::new(), Vec::new());
+        for place in &ended {
+            receivers.push(place.as_ref().ok().map(|_| {
+                let (pieces, receiver) = mpsc::channel(WAITING);
+                uploads.push(pieces);
+                receiver
+            }));
+        }
+        if uploads.is_empty() && !layer.courses.is_empty() {
+            return (Ok(None), ended.into_iter().map(|place| place.err().unwrap_or(Ended::Stopped)).collect());
+        }
+        let attempts = ended.iter().filter_map(|place| Some(place.as_ref().ok()?.attempt)).collect();
+        let making = Making {
+            expected: Expected {
+                layer: raw.digest.clone(),
+                diff_id: Some(raw.diff_id.clone()),
+                digest: layer.wanted.blob.map(|blob| blob.digest.clone()),
+            },
+            recipe: self.recipe.clone(),
+            fan: Fan::new(uploads),
+            progress: Progress { attempts, reporter: self.reporter.clone() },
+        };
+        let content = raw.content.clone();
+        let made = async {
+            let run = tokio::task::spawn_blocking(move || making.run_at_hand(content.as_ref()));
+            run.await
+                .unwrap_or_else(|lost| Err(MakeError::Died { layer: raw.digest.clone(), source: Cause::new(lost) }))
+        };
+        let sending = ended.iter_mut().zip(receivers).zip(&layer.courses).map(async |((place, receiver), course)| {
+            let (Ok(place), Some(receiver)) = (place, receiver) else { return None };
+            Some(self.send(course.target, place, receiver).await)
+        });
+        let (made, sent) = future::join(made, join_all(sending)).await;
+        let made = made.map_err(Arc::new);
+        let ending = ended.into_iter().zip(sent).zip(&layer.courses).map(async |((place, sent), course)| match place {
+            Ok(place) => self.end(course, raw, place, sent, &made).await,
+            Err(ended) => ended,
+        });
+        let ended = join_all(ending).await;
+        (made, ended)
+    }
+
+    /// A session for a layer, or why there is none.
+    async fn open(&self, target: usize, wanted: &Wanted<'_>, created: &Mutex<HashSet<usize>>) -> Result<Place, Ended> {
+        if self.stops.is_stopped(target) {
+            return Err(Ended::Stopped);
+        }
+        let opened = match self.stops.unless(target, self.enter(target, wanted, created)).await {
+            Some(opened) => opened,
+            None => return Err(Ended::Stopped),
+        };
+        let (key, session) = match opened {
+            Ok(Entry::Session(key, session)) => (key, session),
+            Ok(Entry::There(arrival)) => return Err(Ended::Done(arrival)),
+            Err(error) => return Err(self.again(target, &wanted.raw, error)),
+        };
+        let attempt = Attempt(self.attempts.fetch_add(1, Ordering::Relaxed));
+        self.reporter.report(&Event::Started {
+            attempt,
+            repository: self.destinations[target].target.repository.clone(),
+            digest: wanted.raw.digest.clone(),
+            role: wanted.raw.role,
+            size: wanted.raw.size,
+            from: 0,
+        });
+        Ok(Place { key, session, attempt })
+    }
+
+    async fn enter(
+        &self,
+        target: usize,
+        wanted: &Wanted<'_>,
+        created: &Mutex<HashSet<usize>>,
+    ) -> Result<Entry, RegistryError> {
+        let new = match (&self.way, wanted.blob) {
+            (Way::Known(uploader), Some(blob)) => return uploader.enter(target, blob).await,
+            (Way::Known(_), None) => None,
+            (Way::Blind(new), _) => *new,
+        };
+        let destination = &self.destinations[target];
+        let repository = &destination.target.repository;
+        let reference = destination.target.tags.first().map_or("latest", |tag| tag.as_str());
+        let open = async || {
+            let opened =
+                opening::open(self.sessions, &destination.registry, repository, reference, None, &**self.reporter);
+            Ok::<_, RegistryError>(match opened.await? {
+                Opened::Session(key, session) => Entry::Session(key, session),
+                Opened::Mounted => Entry::There(Arrival::Present),
+            })
+        };
+        match (open().await, new, &destination.ecr) {
+            (Err(error), Some(new), Some(account)) if error.meaning() == Some(Meaning::RepositoryMissing) => {
+                // Whatever stands in the way of making it, the push itself will say.
+                if matches!(new_repository::create(account, &repository.name, new).await, Ok(true)) {
+                    created.lock().unwrap_or_else(PoisonError::into_inner).insert(target);
+                    self.reporter.report(&Event::Created { repository: repository.clone() });
+                }
+                open().await
+            }
+            (opened, ..) => opened,
+        }
+    }
+
+    /// Sends what is made into a session; says where that is then.
+    async fn send(
+        &self,
+        target: usize,
+        place: &mut Place,
+        pieces: mpsc::Receiver<Result<Bytes, Broken>>,
+    ) -> Option<Result<(), RegistryError>> {
+        let Destination { registry, target: to, .. } = &self.destinations[target];
+        let load = self.retry.load();
+        let body = UploadBody::unsized_of(pieces, Box::new(move |bytes| load.moved(bytes)));
+        let watch = body.watch();
+        let sent = self.stops.unless(target, registry.send_all(&place.session, &to.repository.name, body)).await;
+        // Whoever makes it must not wait for an upload that is over.
+        watch.end();
+        Some(match sent? {
+            Ok(session) => {
+                self.sessions.moved(place.key, session.clone());
+                place.session = session;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Ends a session: with its digest, if all is well.
+    async fn end(
+        &self,
+        course: &Course,
+        raw: &Raw,
+        place: Place,
+        sent: Option<Option<Result<(), RegistryError>>>,
+        made: &Result<Option<Made>, Arc<MakeError>>,
+    ) -> Ended {
+        let target = course.target;
+        let Destination { registry, target: to, .. } = &self.destinations[target];
+        let ended = match (made, sent.flatten()) {
+            (Err(error), _) => {
+                self.stops.stop(target);
+                Ended::Failed(UploadError::Make(error.clone()))
+            }
+            (_, Some(Err(error))) => self.again(target, raw, error),
+            (_, None) | (Ok(None), _) => Ended::Stopped,
+            (Ok(Some(made)), Some(Ok(()))) => {
+                let finishing = registry.finish(&place.session, &to.repository.name, &made.digest, made.size);
+                match self.stops.unless(target, finishing).await {
+                    Some(Ok(())) => Ended::Done(Arrival::Uploaded),
+                    Some(Err(error)) => self.again(target, raw, error),
+                    None => Ended::Stopped,
+                }
+            }
+        };
+        let done = matches!(ended, Ended::Done(_));
+        if done {
+            self.sessions.done(place.key);
+        } else {
+            self.sessions.cancel(place.key).await;
+        }
+        let ending = if done { Ending::Done } else { Ending::GivenUp };
+        self.reporter.report(&Event::Ended { attempt: place.attempt, ending });
+        ended
+    }
+
+    /// What comes of a request that failed.
+    fn again(&self, target: usize, raw: &Raw, error: RegistryError) -> Ended {
+        let transient = match error.meaning() {
+            Some(Meaning::UploadRefused) => raw.size > 0,
+            _ => error.is_transient(),
+        };
+        if transient || error.meaning() == Some(Meaning::TokenExpired) {
+            return Ended::Again(error);
+        }
+        self.stops.stop(target);
+        Ended::Failed(UploadError::Registry { digest: raw.digest.clone(), source: error })
+    }
+}
+
+fn given_up(raw: &Raw, course: &Course, error: RegistryError) -> UploadError {
+    UploadError::Registry { digest: raw.digest.clone(), source: error.after(course.failures.count()) }
+}
