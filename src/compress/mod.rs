@@ -1,59 +1,199 @@
-//! TEMPORARY
-use crate::oci::digest::Digest;
-use bytes::Bytes;
+//! Makes compressed layers out of tars, on all cores and in one pass, and reads what others compressed.
+//!
+//! The same input and [`Compression`] give the same bytes whatever the number of threads, so that a second push finds its
+//! layers in the registry: input is cut into blocks of a fixed size, and nothing that is decided looks further than the
+//! block and the one before it. Memory is bounded by the number of threads, never by the size of a layer.
+//!
+//! Nothing here knows tars, registries or files: it reads bytes, and hands bytes to whoever asked.
+
+mod block;
+mod buffers;
+mod packing;
+mod workers;
+
+use std::collections::VecDeque;
 use std::io::{self, Read};
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use bytes::Bytes;
+use flate2::Crc;
+
+use crate::oci::digest::{self, Digest, Hasher};
+
+use block::Packed;
+use buffers::{BLOCK, Buffer};
+pub use packing::{Packing, packing, unpacked};
+pub use workers::Workers;
+
+/// What a layer is compressed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
+    /// One gzip member, as everything can read it.
     Gzip,
+    /// Zstandard frames of a fixed size: smaller and much faster to read, but not for every old client.
     Zstd,
+    /// Not at all.
     None,
 }
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+
+impl Algorithm {
+    /// The levels that may be asked for.
+    #[must_use]
+    pub fn levels(self) -> RangeInclusive<i32> {
+        match self {
+            Self::Gzip => 1..=9,
+            Self::Zstd => 1..=19,
+            Self::None => 0..=0,
+        }
+    }
+
+    /// The level for the shortest push.
+    fn usual_level(self) -> i32 {
+        match self {
+            Self::Gzip | Self::Zstd => 1,
+            Self::None => 0,
+        }
+    }
+}
+
+/// How a layer is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Compression {
+    /// With what.
     pub algorithm: Algorithm,
+    /// How hard; without it, what makes the shortest push. Beyond [`Algorithm::levels`] the nearest of them counts.
     pub level: Option<i32>,
 }
+
+/// Changes whenever this module makes other bytes of the same input with the same crates.
+const VERSION: u32 = 1;
+
+/// The crates that make the bytes, as in Cargo.lock: another version may make other ones.
+const GZIP_CRATES: [(&str, &str); 2] = [("flate2", "1.1.11"), ("zlib-rs", "0.6.8")];
+const ZSTD_CRATES: [(&str, &str); 2] = [("zstd", "0.13.5"), ("zstd-sys", "2.1.3+zstd.1.5.7")];
+
 impl Compression {
-    pub fn recipe(&self) -> String {
-        String::new()
+    /// The level that is used.
+    fn effective_level(&self) -> i32 {
+        let levels = self.algorithm.levels();
+        self.level.unwrap_or(self.algorithm.usual_level()).clamp(*levels.start(), *levels.end())
     }
+
+    /// A name that changes whenever the same input might give other bytes.
+    #[must_use]
+    pub fn recipe(&self) -> String {
+        let (name, crates) = match self.algorithm {
+            Algorithm::Gzip => ("gzip", GZIP_CRATES),
+            Algorithm::Zstd => ("zstd", ZSTD_CRATES),
+            Algorithm::None => return "none".to_owned(),
+        };
+        let level = self.effective_level();
+        let crates = crates.map(|(name, version)| format!("{name}-{version}")).join("-");
+        format!("{name}-{level}-{}k-v{VERSION}-{crates}", BLOCK / 1024)
+    }
+
+    /// The media type of a layer's descriptor, as the image specification names it.
+    #[must_use]
     pub fn layer_media_type(&self) -> &'static str {
-        "application/vnd.oci.image.layer.v1.tar"
+        match self.algorithm {
+            Algorithm::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Algorithm::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+            Algorithm::None => "application/vnd.oci.image.layer.v1.tar",
+        }
     }
 }
+
+/// What was made of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {
+    /// SHA-256 of what came out.
     pub digest: Digest,
+    /// Bytes that came out.
     pub size: u64,
+    /// SHA-256 of what went in.
     pub diff_id: Digest,
+    /// Bytes that went in.
     pub uncompressed: u64,
 }
-#[derive(Debug, Clone)]
-pub struct Workers;
-impl Workers {
-    pub fn new(_: usize) -> Self {
-        Self
+
+/// Where compressed bytes go, with what is reckoned of them on the way.
+struct Outlet<'a> {
+    to: &'a mut dyn FnMut(Bytes) -> bool,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Outlet<'_> {
+    /// Says false when nobody wants more.
+    fn give(&mut self, piece: Bytes) -> bool {
+        self.hasher.update(&piece);
+        self.size += piece.len() as u64;
+        (self.to)(piece)
     }
 }
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packing {
-    None,
-    Gzip,
-    Zstd,
-    Bzip2,
-    Xz,
-}
-pub fn packing(_: &[u8]) -> Packing {
-    Packing::None
-}
-pub fn unpacked<'a>(_: Packing, from: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
-    Ok(Box::new(from))
-}
+
+/// Reads `from` to its end, compresses it on all workers, and gives `to` the compressed bytes in order, in pieces of at
+/// most some 260 KiB. Blocks, and hashes both sides on the calling thread.
+///
+/// Gives nothing when `to` says false: nobody wants more.
+///
+/// # Errors
+/// When `from` can't be read.
 pub fn compress(
-    _from: &mut dyn Read,
-    _c: &Compression,
-    _w: &Workers,
-    _to: &mut dyn FnMut(Bytes) -> bool,
-) -> io::Result<Option<Made>> {
-    Ok(None)
+    from: &mut dyn Read,
+    compression: &Compression,
+    workers: &Workers,
+    to: &mut dyn FnMut(Bytes) -> bool,
+) -> Result<Option<Made>, io::Error> {
+    let gzip = compression.algorithm == Algorithm::Gzip;
+    let mut outlet = Outlet { to, hasher: Hasher::new(digest::Algorithm::Sha256), size: 0 };
+    let mut inside = Hasher::new(digest::Algorithm::Sha256);
+    let mut uncompressed = 0;
+    let mut crc = Crc::new();
+    if gzip && !outlet.give(Bytes::from_static(&block::GZIP_HEADER)) {
+        return Ok(None);
+    }
+    let mut under_way: VecDeque<Receiver<Packed>> = VecDeque::new();
+    let mut before: Option<Arc<Buffer>> = None;
+    let mut ended = false;
+    while !ended || !under_way.is_empty() {
+        if !ended && under_way.len() < workers.ahead() {
+            let mut buffer = workers.buffer();
+            buffer.fill(from)?;
+            ended = buffer.len() < BLOCK;
+            if buffer.is_empty() && uncompressed > 0 {
+                continue;
+            }
+            inside.update(&buffer);
+            uncompressed += buffer.len() as u64;
+            if compression.algorithm == Algorithm::None {
+                if !buffer.is_empty() && !outlet.give(Bytes::from_owner(buffer)) {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let block = Arc::new(buffer);
+            under_way.push_back(workers.pack(block.clone(), before.replace(block), compression));
+            continue;
+        }
+        let Some(next) = under_way.pop_front() else { break };
+        let Ok(packed) = next.recv() else {
+            return Err(io::Error::other("a thread that compresses has ended"));
+        };
+        if let Some(of_block) = &packed.crc {
+            crc.combine(of_block);
+        }
+        if !packed.bytes.is_empty() && !outlet.give(Bytes::from_owner(packed.bytes)) {
+            return Ok(None);
+        }
+    }
+    if gzip && !outlet.give(Bytes::from_owner(block::gzip_trailer(&crc))) {
+        return Ok(None);
+    }
+    Ok(Some(Made { digest: outlet.hasher.finish(), size: outlet.size, diff_id: inside.finish(), uncompressed }))
 }
+
+#[cfg(test)]
+mod tests;
