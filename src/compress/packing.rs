@@ -50,7 +50,7 @@ pub fn packing(first: &[u8]) -> Packing {
 ///
 /// # Errors
 /// When `packing` is one that isn't read; what is broken shows when it is read.
-pub fn unpacked(packing: Packing, from: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+pub fn unpacked<'a>(packing: Packing, from: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     match packing {
         Packing::Nothing => Ok(Box::new(from)),
         Packing::Gzip => Ok(Box::new(MultiGzDecoder::new(from))),

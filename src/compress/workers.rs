@@ -59,6 +59,12 @@ impl Drop for Team {
 #[derive(Clone)]
 pub struct Workers(Arc<Team>);
 
+impl std::fmt::Debug for Workers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workers").finish_non_exhaustive()
+    }
+}
+
 impl Workers {
     /// Starts `threads` threads, one at least. They end with the last clone of what this gives.
     #[must_use]

@@ -11,7 +11,7 @@ use crate::image::{Content, Image, Raw};
 use crate::oci::descriptor::MediaType;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::ManifestError;
-use crate::repack::assemble::{self, Layer, assemble};
+use crate::repack::assemble::{Layer, assemble};
 use crate::repack::{self, RepackError, Repacked};
 
 /// What is read of SOURCE.

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::image::Image;
 use crate::known::layers::Layers as Record;
-use crate::push::streams::Recipe;
+use crate::push::streams::{Recipe, Supply};
 use crate::source::layout::{Chosen, Layout, LayoutError};
 use crate::source::lock::{self, Lock};
 use crate::source::{Place, Source};
@@ -57,7 +57,8 @@ pub(super) async fn read(
     let reading = tokio::task::spawn_blocking(move || {
         let (origin, draft) = folder(&path, &source, &options, wait)?;
         let record = options.cache.as_deref().map(Record::read).unwrap_or_default();
-        let recipe = Recipe { compression: options.compression, workers: Workers::new(options.threads) };
+        let recipe =
+            Recipe { compression: options.compression, workers: Workers::new(options.threads), supply: Supply::AtHand };
         Ok((origin, Making::begin(draft, options.recompress, recipe, &record)?))
     });
     reading.await.map_err(Error::task)?

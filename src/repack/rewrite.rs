@@ -189,3 +189,162 @@ fn blobs(image: &Image, nodes: &[Node], layers: &HashMap<Digest, Repacked>) -> B
     }
     blobs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Content, Raw, Role};
+
+    const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+    const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(Algorithm::Sha256, text.as_bytes())
+    }
+
+    fn descriptor(media_type: &str, text: &str) -> Value {
+        json!({"mediaType": media_type, "digest": digest(text).as_str(), "size": text.len()})
+    }
+
+    /// Puts images together out of documents.
+    #[derive(Default)]
+    struct Builder {
+        nodes: Vec<Node>,
+        blobs: BTreeMap<Digest, Blob>,
+    }
+
+    impl Builder {
+        fn add(&mut self, media_type: &str, document: &Value) -> Value {
+            let bytes = document.to_string();
+            let digest = digest(&bytes);
+            let descriptor = json!({"mediaType": media_type, "digest": digest.as_str(), "size": bytes.len()});
+            let manifest = Manifest::parse(&media_type.into(), &digest, bytes.into()).unwrap();
+            let blobs: Vec<Digest> = manifest.blobs().map(|blob| blob.digest.clone()).collect();
+            for blob in manifest.blobs() {
+                let (digest, size, media_type) = (blob.digest.clone(), blob.size, blob.media_type.clone());
+                let content = Content::Held(Bytes::new());
+                self.blobs.insert(digest.clone(), Blob { digest, size, media_type, role: Role::Config, content });
+            }
+            self.nodes.push(Node { manifest, blobs, height: 0 });
+            descriptor
+        }
+
+        fn image(&mut self, config: &str, layers: &[&str]) -> Value {
+            let layers: Vec<Value> = layers.iter().map(|layer| descriptor(GZIP, layer)).collect();
+            let document = json!({"schemaVersion": 2, "mediaType": IMAGE, "x-unknown": {"b": 1, "a": 2},
+                "config": descriptor(CONFIG, config), "layers": layers});
+            self.add(IMAGE, &document)
+        }
+
+        fn build(self, root: &Value, referrers: &[&Value]) -> Image {
+            let parse = |descriptor: &Value| Digest::parse(descriptor["digest"].as_str().unwrap()).unwrap();
+            let referrers = referrers.iter().map(|descriptor| parse(descriptor)).collect();
+            Image::new(self.nodes, parse(root), referrers, self.blobs, Vec::new())
+        }
+    }
+
+    /// What is made of each of these layers.
+    fn made(layers: &[&str]) -> HashMap<Digest, Repacked> {
+        let repacked = layers.iter().map(|layer| {
+            let raw = Raw { digest: digest(layer), diff_id: digest(layer), size: 1, role: Role::Config, content: None };
+            let now = format!("{layer} in zstd");
+            let content = Content::Made(std::sync::Arc::new(raw));
+            let (size, media_type) = (now.len() as u64, ZSTD.into());
+            (digest(layer), Repacked { digest: digest(&now), size, media_type, content })
+        });
+        repacked.collect()
+    }
+
+    fn document(image: &Image, digest: &Digest) -> Value {
+        serde_json::from_slice(&image.node(digest).unwrap().manifest.bytes).unwrap()
+    }
+
+    #[test]
+    fn everything_points_to_what_is_there_now() {
+        let mut builder = Builder::default();
+        let amd = builder.image("amd config", &["base", "amd"]);
+        let arm = builder.image("arm config", &["base", "arm"]);
+        let mut attestation = builder.add(
+            IMAGE,
+            &json!({"schemaVersion": 2, "mediaType": IMAGE, "config": descriptor(CONFIG, "attestation"),
+                "layers": [descriptor("application/vnd.in-toto+json", "statement")]}),
+        );
+        attestation["annotations"] =
+            json!({REFERENCE_DIGEST: amd["digest"], "vnd.docker.reference.type": "attestation-manifest"});
+        let index = builder.add(
+            INDEX,
+            &json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [amd, arm, attestation],
+                "annotations": {"kept": "yes"}}),
+        );
+        let signature = builder.add(
+            IMAGE,
+            &json!({"schemaVersion": 2, "mediaType": IMAGE, "config": descriptor("application/vnd.oci.empty.v1+json", "{}"),
+                "layers": [descriptor("text/plain", "signature"), descriptor(GZIP, "base")], "subject": amd}),
+        );
+        let old = builder.build(&index, &[&signature]);
+        let new = rewrite(&old, &made(&["base", "amd", "arm"])).unwrap();
+
+        let root = new.root();
+        assert_ne!(root.manifest.digest, old.root().manifest.digest);
+        let document_of = |digest: &Digest| document(&new, digest);
+        let index = document_of(&root.manifest.digest);
+        assert_eq!(index["annotations"], json!({"kept": "yes", FROM: old.root().manifest.digest.as_str()}));
+        for node in new.nodes() {
+            for child in node.manifest.children() {
+                let there = new.node(&child.digest).unwrap();
+                assert_eq!(child.size, there.manifest.bytes.len() as u64);
+            }
+            for blob in &node.blobs {
+                assert!(new.blob(blob).is_some(), "{blob} is lacking");
+            }
+        }
+        let amd = root.manifest.children()[0].digest.clone();
+        assert_eq!(index["manifests"][2]["annotations"][REFERENCE_DIGEST], json!(amd.as_str()));
+        assert_eq!(index["manifests"][2]["digest"], attestation["digest"], "an attestation is left as it is");
+        let image = document_of(&amd);
+        assert_eq!(image["layers"][0]["mediaType"], json!(ZSTD));
+        assert_eq!(image["layers"][0]["digest"], json!(digest("base in zstd").as_str()));
+        assert_eq!(image["config"]["digest"], json!(digest("amd config").as_str()));
+        assert_eq!(image["x-unknown"].to_string(), r#"{"b":1,"a":2}"#);
+        assert!(image.get("manifests").is_none() && image.get("subject").is_none());
+
+        let signature = document_of(&new.referrers()[0]);
+        assert_eq!(signature["subject"]["digest"], json!(amd.as_str()));
+        assert_eq!(signature["layers"][1]["digest"], json!(digest("base").as_str()), "no image, no layer");
+    }
+
+    #[test]
+    fn what_does_not_change_keeps_its_bytes() {
+        let mut builder = Builder::default();
+        let image = builder.image("config", &["base"]);
+        let old = builder.build(&image, &[]);
+        let new = rewrite(&old, &made(&["another"])).unwrap();
+        assert_eq!(new.root().manifest.bytes, old.root().manifest.bytes);
+    }
+
+    #[test]
+    fn dockers_manifests_become_oci_manifests() {
+        let mut builder = Builder::default();
+        let docker = "application/vnd.docker.distribution.manifest.v2+json";
+        let gzip = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+        let mut stargz = descriptor(gzip, "base");
+        stargz["annotations"] = json!({"containerd.io/snapshot/stargz/toc.digest": "sha256:…", "mine": "yes"});
+        let image = builder.add(
+            docker,
+            &json!({"schemaVersion": 2, "mediaType": docker,
+                "config": descriptor("application/vnd.docker.container.image.v1+json", "config"),
+                "layers": [stargz, descriptor(gzip, "kept")]}),
+        );
+        let old = builder.build(&image, &[]);
+        let new = rewrite(&old, &made(&["base"])).unwrap();
+        let document = document(&new, &new.root().manifest.digest);
+        assert_eq!(document["mediaType"], json!(IMAGE));
+        assert_eq!(document["config"]["mediaType"], json!(CONFIG));
+        let layers: Vec<&str> = [0, 1].iter().map(|at| document["layers"][at]["mediaType"].as_str().unwrap()).collect();
+        assert_eq!(layers, [ZSTD, GZIP]);
+        assert_eq!(document["layers"][0]["annotations"], json!({"mine": "yes"}));
+    }
+}

@@ -141,9 +141,9 @@ pub(super) enum SettingsError {
         /// What is compressed with.
         kind: &'static str,
         /// What was asked for.
-        level: u8,
+        level: i32,
         /// What there is.
-        range: &'static str,
+        range: String,
     },
     /// The digest file could never be written.
     #[error("--digest-file: {path} is a folder, or in one that does not exist")]
@@ -223,15 +223,20 @@ impl Settings {
 }
 
 fn compression(args: &CompressionArgs) -> Result<Compression, SettingsError> {
-    let (algorithm, kind, levels, range) = match args.compression {
-        CompressionKind::Gzip => (Algorithm::Gzip, "gzip", 1..=9, "1 to 9"),
-        CompressionKind::Zstd => (Algorithm::Zstd, "zstd", 1..=19, "1 to 19"),
-        CompressionKind::None => (Algorithm::None, "none", 1..=0, "none at all"),
+    let (algorithm, kind) = match args.compression {
+        CompressionKind::Gzip => (Algorithm::Gzip, "gzip"),
+        CompressionKind::Zstd => (Algorithm::Zstd, "zstd"),
+        CompressionKind::None => (Algorithm::None, "none"),
     };
-    match args.compression_level {
-        Some(level) if !levels.contains(&level) => Err(SettingsError::Level { kind, level, range }),
-        level => Ok(Compression { algorithm, level: level.map(i32::from) }),
+    let (levels, level) = (algorithm.levels(), args.compression_level.map(i32::from));
+    if let Some(level) = level.filter(|level| algorithm == Algorithm::None || !levels.contains(level)) {
+        let range = match algorithm {
+            Algorithm::None => "none at all".to_owned(),
+            _ => format!("{} to {}", levels.start(), levels.end()),
+        };
+        return Err(SettingsError::Level { kind, level, range });
     }
+    Ok(Compression { algorithm, level })
 }
 
 /// As many as there are cores that may be used: containers often have fewer than their machine.

@@ -72,6 +72,14 @@ pub enum MakeError {
         /// How.
         source: Cause,
     },
+    /// The engine doesn't give it.
+    #[error("layer {layer} can't be had from the engine")]
+    Engine {
+        /// Its digest.
+        layer: Digest,
+        /// Why.
+        source: Arc<Cause>,
+    },
     /// An export hasn't got it.
     #[error("the engine's export doesn't hold layer {layer}")]
     NotExported {
@@ -134,7 +142,7 @@ pub(super) struct Progress {
 
 impl Making {
     /// Reads the layer to its end. `None` when nobody wants it any more; what is wrong has been told to everybody.
-    pub(super) fn run(mut self, from: impl Read + Send) -> Result<Option<Made>, MakeError> {
+    pub(super) fn run(mut self, from: impl Read) -> Result<Option<Made>, MakeError> {
         let Self { expected, recipe, fan, progress } = &mut self;
         let from = Counted { from, untold: 0, progress };
         let made = make(from, expected, recipe, &mut |piece| fan.hand(&piece));
@@ -161,7 +169,7 @@ impl Making {
 
 /// Compresses a layer and sees that it is what it has to be. `None` when `to` wants no more.
 fn make(
-    from: impl Read + Send,
+    from: impl Read,
     expected: &Expected,
     recipe: &Recipe,
     to: &mut dyn FnMut(Bytes) -> bool,
@@ -173,16 +181,17 @@ fn make(
     from.by_ref().take(MAGIC as u64).read_to_end(&mut first).map_err(unreadable)?;
     let packing = compress::packing(&first);
     let mut whole = io::Cursor::new(first).chain(from);
-    let Recipe { compression, workers } = recipe;
+    let Recipe { compression, workers, .. } = recipe;
     let made = match packing {
-        Packing::None => compress::compress(&mut whole, compression, workers, to),
+        Packing::Nothing => compress::compress(&mut whole, compression, workers, to),
         Packing::Gzip | Packing::Zstd => {
             let packed = BufReader::with_capacity(PACKED, whole);
             let mut content = compress::unpacked(packing, packed).map_err(unreadable)?;
             compress::compress(&mut content, compression, workers, to)
         }
-        Packing::Bzip2 => return Err(MakeError::Packing { layer: layer(), packing: "bzip2" }),
-        Packing::Xz => return Err(MakeError::Packing { layer: layer(), packing: "xz" }),
+        Packing::Bzip2 | Packing::Xz => {
+            return Err(MakeError::Packing { layer: layer(), packing: packing.name() });
+        }
     };
     let Some(made) = made.map_err(unreadable)? else { return Ok(None) };
     if let Some(diff_id) = expected.diff_id.as_ref().filter(|diff_id| **diff_id != made.diff_id) {

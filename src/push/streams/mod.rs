@@ -4,6 +4,7 @@
 //! known no range can be named to go on from, and its bytes have to be made again anyway. A layer that broke off is made again
 //! in the next round, with all others that did.
 
+mod export;
 mod making;
 
 use std::collections::{HashMap, HashSet};
@@ -14,9 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{self, join_all};
 use futures_util::stream::{self, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use self::making::{Expected, Fan, Making, Progress};
+pub use self::export::{Exporter, Heard};
 pub use self::making::{MakeError, whole};
 use super::arrival::Entry;
 use super::reader::WAITING;
@@ -46,6 +48,17 @@ pub struct Recipe {
     pub compression: Compression,
     /// Who does it.
     pub workers: Workers,
+    /// Where they come from.
+    pub supply: Supply,
+}
+
+/// Where layers come from.
+#[derive(Debug, Clone)]
+pub enum Supply {
+    /// They can be read, as often as need be.
+    AtHand,
+    /// An engine exports them, one after the other.
+    Export(Exporter),
 }
 
 /// A layer that is to be made, and who is to get it.
@@ -174,9 +187,32 @@ enum Ended {
     Done(Arrival),
     /// Something else failed for good at this destination.
     Stopped,
+    /// It wasn't its turn.
+    NotReached,
     /// It may be tried again.
     Again(RegistryError),
     Failed(UploadError),
+}
+
+/// What became of a layer in one round: what it is, and for each of its courses how it ended.
+struct Round {
+    made: Result<Option<Made>, Arc<MakeError>>,
+    ended: Vec<Ended>,
+}
+
+/// Where a layer comes from.
+enum Feed {
+    /// It can be read.
+    AtHand,
+    /// It passes by on another thread, which is told how to make it, and tells what it made.
+    Passing(oneshot::Sender<Making>, oneshot::Receiver<Result<Option<Made>, MakeError>>),
+}
+
+/// A layer whose bytes have left, in sessions that are not ended yet.
+struct Carried {
+    made: Result<Option<Made>, Arc<MakeError>>,
+    /// For each target its session, and what became of the sending.
+    places: Vec<(usize, Result<(Place, Option<Result<(), RegistryError>>), Ended>)>,
 }
 
 /// An open session, and the attempt that fills it.
@@ -184,6 +220,12 @@ struct Place {
     key: Key,
     session: Session,
     attempt: Attempt,
+}
+
+impl Pending<'_> {
+    fn targets(&self) -> Vec<usize> {
+        self.courses.iter().map(|course| course.target).collect()
+    }
 }
 
 impl<'a> Streams<'a> {
@@ -198,16 +240,12 @@ impl<'a> Streams<'a> {
         let created = Mutex::new(HashSet::new());
         let mut streamed = Streamed::default();
         while !pending.is_empty() {
-            let round: Vec<_> = stream::iter(pending.drain(..))
-                .map(|layer| async {
-                    let (made, ended) = self.one(&layer, &created).await;
-                    (layer, made, ended)
-                })
-                .buffer_unordered(AT_ONCE.min(jobs))
-                .collect()
-                .await;
+            let round = match &self.recipe.supply {
+                Supply::AtHand => self.at_hand(&pending, &created, jobs).await,
+                Supply::Export(exporter) => self.export(exporter, &pending, &created).await,
+            };
             let mut longest = Duration::ZERO;
-            for (layer, made, ended) in round {
+            for (layer, Round { made, ended }) in std::mem::take(&mut pending).into_iter().zip(round) {
                 match made {
                     Ok(Some(made)) => drop(streamed.made.insert(layer.wanted.raw.digest.clone(), made)),
                     Ok(None) => {}
@@ -225,6 +263,19 @@ impl<'a> Streams<'a> {
         streamed
     }
 
+    /// One round, with layers that can be read whenever somebody wants to.
+    async fn at_hand(&self, pending: &[Pending<'a>], created: &Mutex<HashSet<usize>>, jobs: usize) -> Vec<Round> {
+        let making = stream::iter(pending.iter().enumerate()).map(async |(at, layer)| {
+            let Wanted { raw, blob, .. } = &layer.wanted;
+            let targets = layer.targets();
+            let carried = self.carry(raw, *blob, Some(&raw.diff_id), &targets, created, Feed::AtHand).await;
+            (at, self.settle(carried, raw, |_| true).await)
+        });
+        let mut rounds: Vec<(usize, Round)> = making.buffer_unordered(AT_ONCE.min(jobs)).collect().await;
+        rounds.sort_by_key(|(at, _)| *at);
+        rounds.into_iter().map(|(_, round)| round).collect()
+    }
+
     /// Notes what became of a layer in a round; gives what has to be tried again, and after which time.
     fn note(&self, layer: Pending<'a>, ended: Vec<Ended>, streamed: &mut Streamed) -> (Option<Pending<'a>>, Duration) {
         let Pending { wanted, courses } = layer;
@@ -234,6 +285,8 @@ impl<'a> Streams<'a> {
             match ended {
                 Ended::Done(arrival) => streamed.arrived.push((target, wanted.raw.digest.clone(), arrival)),
                 Ended::Failed(error) => streamed.failed.push((target, error)),
+                Ended::NotReached if self.stops.is_stopped(target) => {}
+                Ended::NotReached => again.push(course),
                 Ended::Stopped => {
                     if let Some(error) = course.error.take() {
                         streamed.failed.push((target, given_up(&wanted.raw, &course, error)));
@@ -262,81 +315,106 @@ impl<'a> Streams<'a> {
         (pending, longest)
     }
 
-    /// Makes one layer, once, for everybody who lacks it.
-    async fn one(
+    /// Makes a layer, once, and sends it to everybody who lacks it.
+    async fn carry(
         &self,
-        layer: &Pending<'_>,
+        raw: &Arc<Raw>,
+        blob: Option<&Blob>,
+        diff_id: Option<&Digest>,
+        targets: &[usize],
         created: &Mutex<HashSet<usize>>,
-    ) -> (Result<Option<Made>, Arc<MakeError>>, Vec<Ended>) {
-        let raw = &layer.wanted.raw;
-        let opening = layer.courses.iter().map(|course| self.open(course.target, &layer.wanted, created));
-        let mut ended: Vec<Result<Place, Ended>> = Vec::new();
-        for opened in join_all(opening).await {
-            ended.push(opened);
-        }
+        feed: Feed,
+    ) -> Carried {
+        let mut places = join_all(targets.iter().map(|target| self.open(*target, raw, blob, created))).await;
         let (mut uploads, mut receivers) = (Vec::new(), Vec::new());
-        for place in &ended {
+        for place in &places {
             receivers.push(place.as_ref().ok().map(|_| {
                 let (pieces, receiver) = mpsc::channel(WAITING);
                 uploads.push(pieces);
                 receiver
             }));
         }
-        if uploads.is_empty() && !layer.courses.is_empty() {
-            return (Ok(None), ended.into_iter().map(|place| place.err().unwrap_or(Ended::Stopped)).collect());
+        if uploads.is_empty() && !targets.is_empty() {
+            let nobody = places.into_iter().map(|place| Err(place.err().unwrap_or(Ended::Stopped)));
+            return Carried { made: Ok(None), places: targets.iter().copied().zip(nobody).collect() };
         }
-        let attempts = ended.iter().filter_map(|place| Some(place.as_ref().ok()?.attempt)).collect();
+        let attempts = places.iter().filter_map(|place| Some(place.as_ref().ok()?.attempt)).collect();
         let making = Making {
             expected: Expected {
                 layer: raw.digest.clone(),
-                diff_id: Some(raw.diff_id.clone()),
-                digest: layer.wanted.blob.map(|blob| blob.digest.clone()),
+                diff_id: diff_id.cloned(),
+                digest: blob.map(|blob| blob.digest.clone()),
             },
             recipe: self.recipe.clone(),
             fan: Fan::new(uploads),
             progress: Progress { attempts, reporter: self.reporter.clone() },
         };
-        let content = raw.content.clone();
+        let died = |source| MakeError::Died { layer: raw.digest.clone(), source };
         let made = async {
-            let run = tokio::task::spawn_blocking(move || making.run_at_hand(content.as_ref()));
-            run.await
-                .unwrap_or_else(|lost| Err(MakeError::Died { layer: raw.digest.clone(), source: Cause::new(lost) }))
+            match feed {
+                Feed::AtHand => {
+                    let content = raw.content.clone();
+                    let run = tokio::task::spawn_blocking(move || making.run_at_hand(content.as_ref()));
+                    run.await.unwrap_or_else(|lost| Err(died(Cause::new(lost))))
+                }
+                Feed::Passing(give, made) => {
+                    // Where nobody takes it the sender of what was made is gone, too.
+                    let _ = give.send(making);
+                    made.await.unwrap_or_else(|lost| Err(died(Cause::new(lost))))
+                }
+            }
         };
-        let sending = ended.iter_mut().zip(receivers).zip(&layer.courses).map(async |((place, receiver), course)| {
+        let sending = places.iter_mut().zip(receivers).zip(targets).map(async |((place, receiver), target)| {
             let (Ok(place), Some(receiver)) = (place, receiver) else { return None };
-            Some(self.send(course.target, place, receiver).await)
+            self.send(*target, place, receiver).await
         });
         let (made, sent) = future::join(made, join_all(sending)).await;
-        let made = made.map_err(Arc::new);
-        let ending = ended.into_iter().zip(sent).zip(&layer.courses).map(async |((place, sent), course)| match place {
-            Ok(place) => self.end(course, raw, place, sent, &made).await,
+        let places = places.into_iter().zip(sent).map(|(place, sent)| place.map(|place| (place, sent)));
+        Carried { made: made.map_err(Arc::new), places: targets.iter().copied().zip(places).collect() }
+    }
+
+    /// Ends the sessions of a layer: with its digest at the targets that are meant, if all is well.
+    async fn settle(&self, carried: Carried, raw: &Raw, meant: impl Fn(usize) -> bool) -> Round {
+        let Carried { made, places } = carried;
+        let ending = places.into_iter().map(async |(target, place)| match place {
+            Ok((place, _)) if !meant(target) => {
+                self.close(place, false).await;
+                Ended::NotReached
+            }
+            Ok((place, sent)) => self.end(target, raw, place, sent, &made).await,
             Err(ended) => ended,
         });
         let ended = join_all(ending).await;
-        (made, ended)
+        Round { made, ended }
     }
 
     /// A session for a layer, or why there is none.
-    async fn open(&self, target: usize, wanted: &Wanted<'_>, created: &Mutex<HashSet<usize>>) -> Result<Place, Ended> {
+    async fn open(
+        &self,
+        target: usize,
+        raw: &Raw,
+        blob: Option<&Blob>,
+        created: &Mutex<HashSet<usize>>,
+    ) -> Result<Place, Ended> {
         if self.stops.is_stopped(target) {
             return Err(Ended::Stopped);
         }
-        let opened = match self.stops.unless(target, self.enter(target, wanted, created)).await {
+        let opened = match self.stops.unless(target, self.enter(target, blob, created)).await {
             Some(opened) => opened,
             None => return Err(Ended::Stopped),
         };
         let (key, session) = match opened {
             Ok(Entry::Session(key, session)) => (key, session),
             Ok(Entry::There(arrival)) => return Err(Ended::Done(arrival)),
-            Err(error) => return Err(self.again(target, &wanted.raw, error)),
+            Err(error) => return Err(self.again(target, raw, error)),
         };
         let attempt = Attempt(self.attempts.fetch_add(1, Ordering::Relaxed));
         self.reporter.report(&Event::Started {
             attempt,
             repository: self.destinations[target].target.repository.clone(),
-            digest: wanted.raw.digest.clone(),
-            role: wanted.raw.role,
-            size: wanted.raw.size,
+            digest: raw.digest.clone(),
+            role: raw.role,
+            size: raw.size,
             from: 0,
         });
         Ok(Place { key, session, attempt })
@@ -345,10 +423,10 @@ impl<'a> Streams<'a> {
     async fn enter(
         &self,
         target: usize,
-        wanted: &Wanted<'_>,
+        blob: Option<&Blob>,
         created: &Mutex<HashSet<usize>>,
     ) -> Result<Entry, RegistryError> {
-        let new = match (&self.way, wanted.blob) {
+        let new = match (&self.way, blob) {
             (Way::Known(uploader), Some(blob)) => return uploader.enter(target, blob).await,
             (Way::Known(_), None) => None,
             (Way::Blind(new), _) => *new,
@@ -401,18 +479,16 @@ impl<'a> Streams<'a> {
         })
     }
 
-    /// Ends a session: with its digest, if all is well.
     async fn end(
         &self,
-        course: &Course,
+        target: usize,
         raw: &Raw,
         place: Place,
-        sent: Option<Option<Result<(), RegistryError>>>,
+        sent: Option<Result<(), RegistryError>>,
         made: &Result<Option<Made>, Arc<MakeError>>,
     ) -> Ended {
-        let target = course.target;
         let Destination { registry, target: to, .. } = &self.destinations[target];
-        let ended = match (made, sent.flatten()) {
+        let ended = match (made, sent) {
             (Err(error), _) => {
                 self.stops.stop(target);
                 Ended::Failed(UploadError::Make(error.clone()))
@@ -428,7 +504,12 @@ impl<'a> Streams<'a> {
                 }
             }
         };
-        let done = matches!(ended, Ended::Done(_));
+        self.close(place, matches!(ended, Ended::Done(_))).await;
+        ended
+    }
+
+    /// A session that is over; cancelled, if its blob isn't there now.
+    async fn close(&self, place: Place, done: bool) {
         if done {
             self.sessions.done(place.key);
         } else {
@@ -436,7 +517,6 @@ impl<'a> Streams<'a> {
         }
         let ending = if done { Ending::Done } else { Ending::GivenUp };
         self.reporter.report(&Event::Ended { attempt: place.attempt, ending });
-        ended
     }
 
     /// What comes of a request that failed.

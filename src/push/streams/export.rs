@@ -1,0 +1,286 @@
+//! Layers that pass by in an engine's export: each is made when it comes, or never.
+//!
+//! The export is a tar that nobody may go back in, and no part of it is kept but documents. Docker up to 24 doesn't say in a
+//! layer's name which one it is; such a layer is sent before that is known, and its session is cancelled if nobody lacked it.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+
+use super::making::Making;
+use super::{Ended, Feed, MakeError, Pending, Round, Streams};
+use crate::cause::Cause;
+use crate::compress::Made;
+use crate::image::{Raw, Role};
+use crate::oci::digest::{Algorithm, Digest};
+use crate::registry::failure::RegistryError;
+use crate::source::engine::Engine;
+
+/// A document in an export is smaller, in bytes.
+const DOCUMENT: u64 = 4 * 1024 * 1024;
+
+/// All documents of an export that are kept together, in bytes.
+const DOCUMENTS: usize = 8 * 1024 * 1024;
+
+/// How an engine exports one image.
+#[derive(Debug, Clone)]
+pub struct Exporter {
+    engine: Engine,
+    image: String,
+    /// The layers that the image has.
+    layers: Arc<HashSet<Digest>>,
+    /// Which layer a member of an earlier export turned out to be.
+    names: Arc<HashMap<String, Digest>>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+/// What exports told beside layers.
+#[derive(Debug, Clone, Default)]
+pub struct Heard {
+    /// Documents, by their names.
+    pub documents: HashMap<String, Bytes>,
+    /// Layers that were told only by their content, by their names.
+    pub names: HashMap<String, Digest>,
+}
+
+impl Exporter {
+    /// Exports the image of that ID, which has these layers; `names` is what earlier exports told.
+    #[must_use]
+    pub fn new(engine: Engine, image: &str, layers: &[Digest], names: HashMap<String, Digest>) -> Self {
+        Self {
+            engine,
+            image: image.to_owned(),
+            layers: Arc::new(layers.iter().cloned().collect()),
+            names: Arc::new(names),
+            heard: Arc::default(),
+        }
+    }
+
+    /// What was heard so far.
+    #[must_use]
+    pub fn heard(&self) -> Heard {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which layer a member is, if its name says so: Podman and Docker since 25 call it after its content.
+    fn layer(&self, name: &str) -> Option<Digest> {
+        if let Some(known) = self.names.get(name).or(self.lock().names.get(name)) {
+            return Some(known.clone());
+        }
+        let file = name.rsplit('/').next().unwrap_or(name);
+        let digest = Digest::parse(&format!("sha256:{}", file.strip_suffix(".tar").unwrap_or(file))).ok()?;
+        self.layers.contains(&digest).then_some(digest)
+    }
+}
+
+/// A layer that passes by.
+struct Member {
+    name: String,
+    size: u64,
+    give: oneshot::Sender<Making>,
+    made: oneshot::Receiver<Result<Option<Made>, MakeError>>,
+}
+
+/// What became of one that passed.
+enum Passed {
+    /// Of the layer of this number.
+    Known(usize, Round),
+    /// It was none of those that are lacking, or nobody knows which one.
+    Unknown(Vec<(usize, RegistryError)>),
+}
+
+impl<'a> Streams<'a> {
+    /// One round, with what an engine exports.
+    pub(super) async fn export(
+        &self,
+        exporter: &Exporter,
+        pending: &[Pending<'a>],
+        created: &Mutex<HashSet<usize>>,
+    ) -> Vec<Round> {
+        let mut rounds: Vec<Option<Round>> = pending.iter().map(|_| None).collect();
+        let left: HashMap<&Digest, usize> =
+            pending.iter().enumerate().map(|(at, layer)| (&layer.wanted.raw.diff_id, at)).collect();
+        let left = Mutex::new(left);
+        let mut unknown: HashMap<usize, RegistryError> = HashMap::new();
+        let failure = match exporter.engine.export(&exporter.image).await {
+            Ok(export) => {
+                let (passing, mut members) = mpsc::channel(1);
+                let heard = exporter.clone();
+                let thread = tokio::task::spawn_blocking(move || walk(export, &passing, &heard));
+                let mut flying = FuturesUnordered::new();
+                let mut over = false;
+                loop {
+                    let passed = tokio::select! {
+                        member = members.recv(), if !over => {
+                            match member {
+                                Some(member) => flying.push(self.pass(exporter, pending, &left, created, member)),
+                                None => over = true,
+                            }
+                            continue;
+                        }
+                        passed = flying.next(), if !flying.is_empty() => passed,
+                        else => break,
+                    };
+                    match passed {
+                        Some(Passed::Known(at, round)) => rounds[at] = Some(round),
+                        Some(Passed::Unknown(errors)) => unknown.extend(errors),
+                        None => {}
+                    }
+                }
+                match thread.await {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(Arc::new(Cause::new(error))),
+                    Err(lost) => Some(Arc::new(Cause::new(lost))),
+                }
+            }
+            Err(error) => Some(Arc::new(Cause::new(error))),
+        };
+        let rounds = rounds.into_iter().zip(pending).map(|(round, layer)| {
+            round.unwrap_or_else(|| self.missed(layer, failure.as_ref(), &mut unknown))
+        });
+        rounds.collect()
+    }
+
+    /// Sends what passes by where it is lacking.
+    async fn pass(
+        &self,
+        exporter: &Exporter,
+        pending: &[Pending<'a>],
+        left: &Mutex<HashMap<&Digest, usize>>,
+        created: &Mutex<HashSet<usize>>,
+        member: Member,
+    ) -> Passed {
+        let Member { name, size, give, made } = member;
+        let take = |digest: &Digest| left.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        let feed = Feed::Passing(give, made);
+        if let Some(digest) = exporter.layer(&name) {
+            let Some(at) = take(&digest) else { return Passed::Unknown(Vec::new()) };
+            let layer = &pending[at];
+            let raw = Arc::new(Raw { size, ..(*layer.wanted.raw).clone() });
+            let carried =
+                self.carry(&raw, layer.wanted.blob, Some(&raw.diff_id), &layer.targets(), created, feed).await;
+            return Passed::Known(at, self.settle(carried, &raw, |_| true).await);
+        }
+        let waiting: Vec<usize> =
+            left.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
+        let mut targets: Vec<usize> = waiting.iter().flat_map(|at| pending[*at].targets()).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        if waiting.is_empty() {
+            return Passed::Unknown(Vec::new());
+        }
+        let folder = name.rsplit('/').nth(1).unwrap_or(&name);
+        let digest = Digest::parse(&format!("sha256:{folder}"))
+            .unwrap_or_else(|_| Digest::of(Algorithm::Sha256, name.as_bytes()));
+        let role = Role::Layer { number: pending.len() - waiting.len() + 1, of: exporter.layers.len() };
+        let raw = Arc::new(Raw { digest: digest.clone(), diff_id: digest, size, role, content: None });
+        let carried = self.carry(&raw, None, None, &targets, created, feed).await;
+        let found = match &carried.made {
+            Ok(Some(made)) => {
+                exporter.lock().names.insert(name, made.diff_id.clone());
+                take(&made.diff_id)
+            }
+            _ => None,
+        };
+        match found {
+            Some(at) => {
+                let theirs = pending[at].targets();
+                let Round { made, ended } = self.settle(carried, &raw, |target| theirs.contains(&target)).await;
+                let ended = targets.iter().zip(ended).filter(|(target, _)| theirs.contains(target));
+                Passed::Known(at, Round { made, ended: ended.map(|(_, ended)| ended).collect() })
+            }
+            None => {
+                let ended = self.settle(carried, &raw, |_| false).await.ended;
+                let errors = targets.into_iter().zip(ended).filter_map(|(target, ended)| match ended {
+                    Ended::Again(error) => Some((target, error)),
+                    _ => None,
+                });
+                Passed::Unknown(errors.collect())
+            }
+        }
+    }
+
+    /// A layer that didn't pass: because something that passed may have been it and failed, because the export broke off, or
+    /// because it isn't there.
+    fn missed(
+        &self,
+        layer: &Pending<'a>,
+        failure: Option<&Arc<Cause>>,
+        unknown: &mut HashMap<usize, RegistryError>,
+    ) -> Round {
+        let targets = layer.targets();
+        let stopped = !targets.is_empty() && targets.iter().all(|target| self.stops.is_stopped(*target));
+        if stopped || failure.is_none() && targets.iter().any(|target| unknown.contains_key(target)) {
+            let ended = targets.iter().map(|target| match unknown.remove(target) {
+                Some(error) => Ended::Again(error),
+                None if self.stops.is_stopped(*target) => Ended::Stopped,
+                None => Ended::NotReached,
+            });
+            return Round { made: Ok(None), ended: ended.collect() };
+        }
+        let digest = layer.wanted.raw.digest.clone();
+        let error = Arc::new(match failure {
+            Some(source) => MakeError::Engine { layer: digest, source: source.clone() },
+            None => MakeError::NotExported { layer: digest },
+        });
+        let ended = targets.iter().map(|target| {
+            self.stops.stop(*target);
+            Ended::Failed(super::UploadError::Make(error.clone()))
+        });
+        Round { ended: ended.collect(), made: Err(error.clone()) }
+    }
+}
+
+/// Reads an export to its end: hands over every layer, and keeps documents. Blocks.
+fn walk(export: impl Read, passing: &mpsc::Sender<Member>, exporter: &Exporter) -> io::Result<()> {
+    let mut archive = tar::Archive::new(export);
+    let mut kept = 0;
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        if !entry.header().entry_type().is_file() {
+            // Links lead to what passes under its own name.
+            continue;
+        }
+        let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+        let size = entry.size();
+        let mut first = Vec::new();
+        if size <= DOCUMENT && is_document(&mut entry, &mut first)? {
+            kept += first.len();
+            if kept > DOCUMENTS {
+                return Err(io::Error::other("it has more documents than an image needs"));
+            }
+            exporter.lock().documents.insert(name, first.into());
+            continue;
+        }
+        // Docker up to 24 writes a file with a version number beside each layer.
+        if size < 512 {
+            continue;
+        }
+        let ((give, given), (tell, made)) = (oneshot::channel(), oneshot::channel());
+        if passing.blocking_send(Member { name, size, give, made }).is_err() {
+            return Ok(());
+        }
+        if let Ok(making) = given.blocking_recv() {
+            let _ = tell.send(Making::run(making, io::Cursor::new(first).chain(entry)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a member is JSON; `first` gets what was read of it, and all of it if it is.
+fn is_document(entry: &mut impl Read, first: &mut Vec<u8>) -> io::Result<bool> {
+    entry.by_ref().take(1).read_to_end(first)?;
+    if !matches!(first.first(), Some(b'{' | b'[')) {
+        return Ok(false);
+    }
+    entry.read_to_end(first)?;
+    Ok(serde_json::from_slice::<serde::de::IgnoredAny>(first).is_ok())
+}
