@@ -63,7 +63,13 @@ impl Trust {
         Ok(Self { named: named.into(), all: Arc::default(), tls: Arc::default() })
     }
 
-    fn all(&self) -> &[CertificateDer<'static>] {
+    /// Those in the named files alone.
+    pub(crate) fn named(&self) -> &[CertificateDer<'static>] {
+        &self.named
+    }
+
+    /// All of them. Blocks, the first time.
+    pub(crate) fn all(&self) -> &[CertificateDer<'static>] {
         self.all.get_or_init(|| {
             let mut all = usable(rustls_native_certs::load_native_certs().certs);
             if all.is_empty() {

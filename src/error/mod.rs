@@ -1,12 +1,14 @@
 //! Every error's exit status, and what to do next. The one place that says either.
 
 mod advice;
+mod engine;
 mod hint;
 
 use std::sync::Arc;
 
 use thiserror::Error as ThisError;
 
+use self::engine::engine_hint;
 use self::hint::{auth_hint, cleanup_hint, layout_hint, push_hint, registry_hint, scan_hint, source_hint};
 use crate::auth::AuthError;
 use crate::aws::credentials::{CredentialsFailure, Place};
@@ -25,6 +27,7 @@ use crate::registry::failure::{Meaning, RegistryError};
 use crate::repack::RepackError;
 use crate::scan::ScanError;
 use crate::source::SourceError;
+use crate::source::engine::EngineError;
 use crate::source::layout::LayoutError;
 use crate::trust::TrustError;
 
@@ -37,12 +40,9 @@ pub enum Error {
     /// SOURCE, as found.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// Layers that are to be compressed.
+    /// SOURCE, where an engine has it, or should.
     #[error(transparent)]
-    Repack(#[from] RepackError),
-    /// A manifest that was made can't be read again.
-    #[error("the manifest that was made for the image can't be read")]
-    Made(#[from] ManifestError),
+    Engine(#[from] EngineError),
     /// Certificates.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -129,7 +129,7 @@ impl Error {
                 | LayoutError::Empty { .. }
                 | LayoutError::Defects { .. } => status::SOURCE,
             },
-            Self::Repack(_) => status::SOURCE,
+            Self::Engine(error) => engine_status(error),
             Self::Trust(_) | Self::DigestDiffers { .. } | Self::LeavesOut { .. } => status::USAGE,
             Self::Auth(error) => auth_status(error),
             Self::Registry(error) => registry_status(error),
@@ -147,6 +147,7 @@ impl Error {
         match self {
             Self::Source(error) => Some(source_hint(error)),
             Self::Layout(error) => layout_hint(error),
+            Self::Engine(error) => engine_hint(error),
             Self::Trust(_) | Self::Interrupted { .. } => None,
             Self::DigestDiffers { asked, .. } => {
                 Some(format!("choose that image with DIR@{asked}, or leave the digest out of the destination"))
@@ -160,6 +161,28 @@ impl Error {
             Self::Repack(_) => Some("nothing was sent; build or save the image again".to_owned()),
             Self::Task(_) | Self::Made(_) => Some("this is a bug in ecr-push: please report it".to_owned()),
         }
+    }
+}
+
+fn engine_status(error: &EngineError) -> u8 {
+    match error {
+        EngineError::Malformed { .. }
+        | EngineError::Ssh { .. }
+        | EngineError::Context { .. }
+        | EngineError::Unchecked { .. }
+        | EngineError::Trust(_)
+        | EngineError::Identity { .. }
+        | EngineError::Name { .. }
+        | EngineError::Ambiguous { .. }
+        // What the engine itself can't take for a name.
+        | EngineError::Answered { status: 400, .. } => status::USAGE,
+        EngineError::Unreachable { .. }
+        | EngineError::NotFound { .. }
+        | EngineError::Gone { .. }
+        | EngineError::InUse { .. }
+        | EngineError::Answered { .. }
+        | EngineError::Odd { .. }
+        | EngineError::Cut { .. } => status::SOURCE,
     }
 }
 

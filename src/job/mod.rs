@@ -33,7 +33,10 @@ use crate::push::{self, Before, Count, Destination, Outcome, PushError, PushOpti
 use crate::reach::{self, Access, Reached, Registries, Tokens};
 use crate::report::{Cleanup, DestinationReport, Report, Root};
 use crate::scan::{self, ScanWait};
-use crate::source::Source;
+use crate::source::engine::EngineSettings;
+use crate::source::layout::{Chosen, Layout, LayoutError};
+use crate::source::lock::{self, Lock};
+use crate::source::{Place, Source};
 
 /// Everything that a push may be told.
 #[derive(Debug, Clone)]
@@ -54,7 +57,9 @@ pub struct Options {
     pub scan: Option<ScanWait>,
     /// Repositories of each destination's registry that blobs are to be mounted from.
     pub mount_from: Vec<String>,
-    /// The folder of the records of where blobs are, and of what layers become; none if there are to be none.
+    /// Where engines are.
+    pub engine: EngineSettings,
+    /// The folder of the record of where blobs are; none if there is to be none.
     pub cache: Option<PathBuf>,
     /// What layers are compressed with that SOURCE has uncompressed.
     pub compression: Compression,

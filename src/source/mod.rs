@@ -1,5 +1,6 @@
 //! SOURCE: what was typed, what it is, and which of its images is meant.
 
+pub mod engine;
 pub mod folder;
 pub mod layout;
 pub mod lock;

@@ -10,7 +10,7 @@ use ecr_push::oci::reference::{Host, Reference, without_user};
 use ecr_push::reach::{Access, PerHost};
 use ecr_push::registry::endpoint::Endpoint;
 
-use super::{SettingsError, path, text};
+use super::{SettingsError, docker_config, path, text};
 use crate::cli::args::{AwsArgs, ConnectionArgs};
 
 /// Ends of host names that belong to AWS, beside those of ECR's registries.
@@ -160,7 +160,7 @@ fn per_host<T>(
 
 /// The files in which docker and podman keep credentials, the strongest first.
 fn config_files() -> Vec<PathBuf> {
-    let docker = path("DOCKER_CONFIG").or_else(|| Some(path("HOME")?.join(".docker")));
+    let docker = docker_config();
     let runtime = path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
     let config = path("XDG_CONFIG_HOME").or_else(|| Some(path("HOME")?.join(".config")));
     let podman = config.map(|dir| dir.join("containers/auth.json"));

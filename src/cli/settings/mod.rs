@@ -16,6 +16,7 @@ use ecr_push::job::{Job, Options};
 use ecr_push::oci::reference::{Host, Reference, ReferenceError, Repository, Tag};
 use ecr_push::reach::Access;
 use ecr_push::scan::ScanWait;
+use ecr_push::source::engine::EngineSettings;
 use ecr_push::source::{Source, SourceError};
 use thiserror::Error;
 
@@ -203,6 +204,7 @@ impl Settings {
             create,
             scan,
             mount_from,
+            engine: engine(),
             cache: args.mounts.cache_dir.or_else(cache_folder).filter(|_| !args.mounts.no_cache),
             compression: compression(&args.compression)?,
             recompress: args.compression.recompress,
@@ -334,6 +336,26 @@ fn scan(asked: Scan, bound: Duration, hosts: &[&Host]) -> Result<Option<ScanWait
         Some(host) => Err(SettingsError::NoScan { host: (*host).clone() }),
         None => Ok(Some(ScanWait { fail_at, bound })),
     }
+}
+
+/// What the environment says of engines. That docker's config is asked at all is docker's way: whoever is logged in there
+/// works with the engine that it names.
+fn engine() -> EngineSettings {
+    EngineSettings {
+        docker_host: text("DOCKER_HOST"),
+        docker_context: text("DOCKER_CONTEXT"),
+        container_host: text("CONTAINER_HOST"),
+        tls: text("DOCKER_TLS_VERIFY").or_else(|| text("DOCKER_TLS")).is_some(),
+        cert_path: path("DOCKER_CERT_PATH"),
+        config: docker_config(),
+        runtime: path("XDG_RUNTIME_DIR"),
+        home: path("HOME"),
+    }
+}
+
+/// The folder of docker's config.
+fn docker_config() -> Option<PathBuf> {
+    path("DOCKER_CONFIG").or_else(|| Some(path("HOME")?.join(".docker")))
 }
 
 /// The user's folder for what can be made again; a relative one is none (XDG Base Directory Specification).
