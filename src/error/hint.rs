@@ -112,7 +112,7 @@ fn upload_hint(error: &UploadError) -> Option<String> {
             }
             MakeError::Packing { .. } => Some("layers are plain tars, or compressed with gzip or zstd".to_owned()),
             MakeError::Record { .. } => Some("push again with --no-cache".to_owned()),
-            MakeError::Unreadable { .. } | MakeError::Died { .. } => None,
+            MakeError::Unreadable { .. } | MakeError::Engine { .. } | MakeError::Died { .. } => None,
         },
         UploadError::Registry { source, .. } => registry_hint(source),
     }

@@ -40,6 +40,12 @@ pub enum Error {
     /// SOURCE, as found.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// Layers that are to be compressed.
+    #[error(transparent)]
+    Repack(#[from] RepackError),
+    /// A manifest that was made can't be read again.
+    #[error("the manifest that was made for the image can't be read")]
+    Made(#[from] ManifestError),
     /// SOURCE, where an engine has it, or should.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -129,6 +135,7 @@ impl Error {
                 | LayoutError::Empty { .. }
                 | LayoutError::Defects { .. } => status::SOURCE,
             },
+            Self::Repack(_) => status::SOURCE,
             Self::Engine(error) => engine_status(error),
             Self::Trust(_) | Self::DigestDiffers { .. } | Self::LeavesOut { .. } => status::USAGE,
             Self::Auth(error) => auth_status(error),
@@ -321,6 +328,7 @@ fn upload_status(error: &UploadError) -> u8 {
             MakeError::Unreadable { .. }
             | MakeError::Packing { .. }
             | MakeError::Content { .. }
+            | MakeError::Engine { .. }
             | MakeError::NotExported { .. } => status::SOURCE,
             MakeError::Died { .. } | MakeError::Record { .. } => status::BUG,
         },

@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 use crate::compress::{Compression, Made};
 use crate::image::{Content, Image, Raw};
 use crate::oci::descriptor::MediaType;
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::ManifestError;
+use crate::push::streams::Heard;
 use crate::repack::assemble::{Layer, assemble};
 use crate::repack::{self, RepackError, Repacked};
 
@@ -32,6 +33,10 @@ pub(super) struct Docker {
     pub(super) layers: Vec<DockerLayer>,
     /// The manifest's annotations.
     pub(super) annotations: Option<Map<String, Value>>,
+    /// Bytes of all layers in SOURCE, as far as is known.
+    pub(super) size: u64,
+    /// The engine's name for it, which mostly is the config's digest.
+    pub(super) id: Option<Digest>,
 }
 
 /// A layer of what docker keeps.
@@ -59,6 +64,16 @@ impl Draft {
         Ok(raws)
     }
 
+    /// Takes in the config, where only an export could give it.
+    pub(super) fn hear(&mut self, heard: &Heard) -> Result<(), RepackError> {
+        if let Self::Docker(docker) = self
+            && docker.config.is_none()
+        {
+            docker.config = Some(docker.find_config(heard)?);
+        }
+        Ok(())
+    }
+
     /// How many blobs it will have.
     pub(super) fn blobs(&self) -> usize {
         match self {
@@ -80,7 +95,27 @@ impl Draft {
     }
 }
 
+impl Docker {
+    /// The document of an export that has just these layers.
+    fn find_config(&self, heard: &Heard) -> Result<Bytes, RepackError> {
+        let wanted: Vec<&Digest> = self.layers.iter().filter_map(DockerLayer::diff_id).collect();
+        let is_it = |bytes: &&Bytes| {
+            repack::diff_ids_of(bytes).is_some_and(|diff_ids| diff_ids.iter().collect::<Vec<_>>() == wanted)
+        };
+        let named = |bytes: &&Bytes| self.id.as_ref() == Some(&Digest::of(Algorithm::Sha256, bytes));
+        let documents = || heard.documents.values().filter(is_it);
+        documents().find(named).or_else(|| documents().next()).cloned().ok_or(RepackError::NoConfig)
+    }
+}
+
 impl DockerLayer {
+    fn diff_id(&self) -> Option<&Digest> {
+        match self {
+            Self::Ready(_) => None,
+            Self::Raw(raw, _) => Some(&raw.diff_id),
+        }
+    }
+
     fn raw(&self) -> Option<Arc<Raw>> {
         match self {
             Self::Ready(_) => None,

@@ -10,7 +10,7 @@ use crate::event::{Event, Reporter};
 use crate::image::{Image, Raw};
 use crate::known::layers::Layers as Record;
 use crate::push::sessions::Sessions;
-use crate::push::streams::{self, Recipe, Streamed};
+use crate::push::streams::{self, Recipe, Streamed, Supply};
 use crate::push::{Destination, PushOptions};
 
 /// Layers up to this size, in bytes, are compressed in memory and sent as other blobs are: asked for before, in two requests.
@@ -75,9 +75,12 @@ impl Making {
         options: &PushOptions,
         sessions: &Sessions,
         reporter: &Arc<dyn Reporter>,
-    ) -> Streamed {
+    ) -> Result<Streamed, Error> {
         let unknown = self.unknown();
-        let bytes = unknown.iter().map(|raw| raw.size).sum();
+        let bytes = match &self.draft {
+            Draft::Docker(docker) if docker.config.is_none() => docker.size,
+            _ => unknown.iter().map(|raw| raw.size).sum(),
+        };
         reporter.report(&Event::Compressing { layers: unknown.len(), bytes, destinations: destinations.len() });
         let streamed = streams::make(unknown, destinations, options, sessions, reporter).await;
         for raw in &self.raws {
@@ -86,7 +89,10 @@ impl Making {
                 self.layers.insert(raw.digest.clone(), layer);
             }
         }
-        streamed
+        if let (Supply::Export(exporter), true) = (&self.recipe.supply, self.unknown().is_empty()) {
+            self.draft.hear(&exporter.heard())?;
+        }
+        Ok(streamed)
     }
 
     /// Notes for the next push what layers have become.

@@ -33,10 +33,8 @@ use crate::push::{self, Before, Count, Destination, Outcome, PushError, PushOpti
 use crate::reach::{self, Access, Reached, Registries, Tokens};
 use crate::report::{Cleanup, DestinationReport, Report, Root};
 use crate::scan::{self, ScanWait};
+use crate::source::Source;
 use crate::source::engine::EngineSettings;
-use crate::source::layout::{Chosen, Layout, LayoutError};
-use crate::source::lock::{self, Lock};
-use crate::source::{Place, Source};
 
 /// Everything that a push may be told.
 #[derive(Debug, Clone)]
@@ -59,7 +57,7 @@ pub struct Options {
     pub mount_from: Vec<String>,
     /// Where engines are.
     pub engine: EngineSettings,
-    /// The folder of the record of where blobs are; none if there is to be none.
+    /// The folder of the records of where blobs are, and of what layers become; none if there are to be none.
     pub cache: Option<PathBuf>,
     /// What layers are compressed with that SOURCE has uncompressed.
     pub compression: Compression,
@@ -71,9 +69,6 @@ pub struct Options {
 
 /// How long the record of where blobs are is waited for: a push that does without only sends more.
 const RECORD: Duration = Duration::from_millis(500);
-
-/// How many times `--timeout` another process that uses SOURCE is waited for: it may be in the middle of a push.
-const PATIENCE: u32 = 10;
 
 /// Connections that are opened to ECR while its token is on its way: what is there already needs none of them, and of what
 /// isn't at most so many large blobs go first.
@@ -255,7 +250,7 @@ impl Run<'_> {
             // A digest that was asked for is compared before anything is written.
             let asked = self.job.destinations.iter().any(|destination| destination.digest.is_some());
             let meanwhile: &[Destination] = if asked { &[] } else { &destinations };
-            let streamed = making.finish(meanwhile, &options, self.sessions, self.reporter).await;
+            let streamed = making.finish(meanwhile, &options, self.sessions, self.reporter).await?;
             making.learn(self.job.options.cache.as_deref()).await;
             destinations = sort_out(destinations, streamed, asked, &mut failed)?;
             image = making.image()?;

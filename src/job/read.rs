@@ -1,5 +1,6 @@
 //! Reads SOURCE, whatever it is, and keeps what its clean-up needs.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,16 +8,18 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
-use super::draft::Draft;
+use super::draft::{Docker, DockerLayer, Draft};
 use super::make::Making;
 use crate::cleanup::layout::Removal;
 use crate::cleanup::{self, Cleaned, CleanupError};
 use crate::compress::Workers;
 use crate::error::Error;
 use crate::event::{Event, Reporter};
-use crate::image::Image;
+use crate::image::{Image, Raw, Role};
 use crate::known::layers::Layers as Record;
-use crate::push::streams::{Recipe, Supply};
+use crate::oci::digest::Digest;
+use crate::push::streams::{Exporter, Recipe, Supply};
+use crate::source::engine::{Engine, EngineImage};
 use crate::source::layout::{Chosen, Layout, LayoutError};
 use crate::source::lock::{self, Lock};
 use crate::source::{Place, Source};
@@ -37,6 +40,13 @@ pub(super) enum Origin {
         /// Until it is pushed nobody takes it away.
         lock: Lock,
     },
+    /// An engine.
+    Engine {
+        /// The engine.
+        engine: Engine,
+        /// Its image.
+        image: EngineImage,
+    },
 }
 
 /// Reads SOURCE.
@@ -46,22 +56,52 @@ pub(super) async fn read(
     reporter: &Arc<dyn Reporter>,
     cancel: &CancellationToken,
 ) -> Result<(Origin, Making), Error> {
+    let recipe = |supply| Recipe { compression: options.compression, workers: Workers::new(options.threads), supply };
     let path = match &source.place {
         Place::Path { path, .. } => path.clone(),
-        Place::StandardInput | Place::Engine { .. } => {
+        Place::Engine { image } => {
+            let (engine, image) = Engine::find(&options.engine, &options.access, image).await?;
+            let exporter = Exporter::new(engine.clone(), &image.id, &image.diff_ids, HashMap::new());
+            let draft = Draft::Docker(exported(&image));
+            let making = begin(draft, options, recipe(Supply::Export(exporter))).await?;
+            return Ok((Origin::Engine { engine, image }, making));
+        }
+        Place::StandardInput => {
             return Err(LayoutError::NotAFolder { path: format!("{:?}", source.place).into() }.into());
         }
     };
     let wait = patience(&path, options, reporter, cancel);
-    let (source, options) = (source.clone(), options.clone());
-    let reading = tokio::task::spawn_blocking(move || {
-        let (origin, draft) = folder(&path, &source, &options, wait)?;
-        let record = options.cache.as_deref().map(Record::read).unwrap_or_default();
-        let recipe =
-            Recipe { compression: options.compression, workers: Workers::new(options.threads), supply: Supply::AtHand };
-        Ok((origin, Making::begin(draft, options.recompress, recipe, &record)?))
+    let (source, read) = (source.clone(), options.clone());
+    let reading = tokio::task::spawn_blocking(move || folder(&path, &source, &read, wait));
+    let (origin, draft) = reading.await.map_err(Error::task)??;
+    Ok((origin, begin(draft, options, recipe(Supply::AtHand)).await?))
+}
+
+/// Sees what is known of an image's layers.
+async fn begin(draft: Draft, options: &Options, recipe: Recipe) -> Result<Making, Error> {
+    let (cache, all) = (options.cache.clone(), options.recompress);
+    let beginning = tokio::task::spawn_blocking(move || {
+        let record = cache.as_deref().map(Record::read).unwrap_or_default();
+        Making::begin(draft, all, recipe, &record)
     });
-    reading.await.map_err(Error::task)?
+    beginning.await.map_err(Error::task)?
+}
+
+/// An engine's image, of which only an export can tell more.
+fn exported(image: &EngineImage) -> Docker {
+    let of = image.diff_ids.len();
+    let layers = image.diff_ids.iter().enumerate().map(|(at, diff_id)| {
+        let role = Role::Layer { number: at + 1, of };
+        let raw = Raw { digest: diff_id.clone(), diff_id: diff_id.clone(), size: 0, role, content: None };
+        DockerLayer::Raw(Arc::new(raw), None)
+    });
+    Docker {
+        config: None,
+        layers: layers.collect(),
+        annotations: None,
+        size: image.size,
+        id: Digest::parse(&image.id).ok(),
+    }
 }
 
 fn folder(
@@ -124,6 +164,7 @@ impl Origin {
                     tokio::task::spawn_blocking(move || cleanup::layout::clean(layout.folder(), &removal, wait));
                 cleaning.await.map_err(Error::task)
             }
+            Self::Engine { .. } => Ok(Ok(Cleaned::default())),
         }
     }
 }

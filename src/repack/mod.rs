@@ -52,6 +52,9 @@ pub enum RepackError {
         /// Where and why.
         source: Cause,
     },
+    /// An engine's export hasn't got it.
+    #[error("the engine's export holds no config with the layers that the image has")]
+    NoConfig,
     /// Config and manifest disagree.
     #[error("config {config} names {diff_ids} layers, and manifest {manifest} has {layers}")]
     LayersDiffer {
@@ -74,6 +77,12 @@ struct ConfigJson {
 #[derive(Deserialize)]
 struct RootFs {
     diff_ids: Vec<Digest>,
+}
+
+/// The digests of an image's layers, if these bytes are its config.
+#[must_use]
+pub fn diff_ids_of(config: &[u8]) -> Option<Vec<Digest>> {
+    serde_json::from_slice::<ConfigJson>(config).ok().map(|config| config.rootfs.diff_ids)
 }
 
 /// Every layer of every image in `image` that can be compressed, once each. Signatures, SBOMs and attestations are no images,

@@ -143,9 +143,10 @@ impl<'a> Streams<'a> {
             }
             Err(error) => Some(Arc::new(Cause::new(error))),
         };
-        let rounds = rounds.into_iter().zip(pending).map(|(round, layer)| {
-            round.unwrap_or_else(|| self.missed(layer, failure.as_ref(), &mut unknown))
-        });
+        let rounds = rounds
+            .into_iter()
+            .zip(pending)
+            .map(|(round, layer)| round.unwrap_or_else(|| self.missed(layer, failure.as_ref(), &mut unknown)));
         rounds.collect()
     }
 
@@ -169,8 +170,7 @@ impl<'a> Streams<'a> {
                 self.carry(&raw, layer.wanted.blob, Some(&raw.diff_id), &layer.targets(), created, feed).await;
             return Passed::Known(at, self.settle(carried, &raw, |_| true).await);
         }
-        let waiting: Vec<usize> =
-            left.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
+        let waiting: Vec<usize> = left.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
         let mut targets: Vec<usize> = waiting.iter().flat_map(|at| pending[*at].targets()).collect();
         targets.sort_unstable();
         targets.dedup();

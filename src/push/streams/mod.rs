@@ -17,8 +17,8 @@ use futures_util::future::{self, join_all};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
-use self::making::{Expected, Fan, Making, Progress};
 pub use self::export::{Exporter, Heard};
+use self::making::{Expected, Fan, Making, Progress};
 pub use self::making::{MakeError, whole};
 use super::arrival::Entry;
 use super::reader::WAITING;
@@ -87,6 +87,12 @@ pub struct Streamed {
 }
 
 impl Streamed {
+    /// Whether every layer was made.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.failed.is_empty() && self.wrong.is_empty()
+    }
+
     /// What is wrong with a layer, whoever was to get it.
     #[must_use]
     pub fn refusal(&self) -> Option<PushError> {
