@@ -4,6 +4,8 @@ pub mod engine;
 pub mod folder;
 pub mod layout;
 pub mod lock;
+pub mod spool;
+pub mod tar;
 pub mod walk;
 
 use std::path::{Path, PathBuf};
