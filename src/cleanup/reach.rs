@@ -9,6 +9,7 @@ use super::CleanupError;
 use crate::oci::descriptor::{Descriptor, Kind};
 use crate::oci::digest::Digest;
 use crate::oci::manifest::{MAX_SIZE, Manifest};
+use crate::source::files::Files;
 use crate::source::folder::{FileError, Folder};
 use crate::source::walk::{Defect, bytes};
 
@@ -20,6 +21,7 @@ use crate::source::walk::{Defect, bytes};
 /// When a manifest is there and can't be understood: nobody knows then what it needs.
 pub(super) fn needed(folder: &Folder, entries: &[Descriptor]) -> Result<HashSet<Digest>, CleanupError> {
     let unclear = |defect| CleanupError::Unclear { path: folder.root().to_owned(), defect: Box::new(defect) };
+    let files = Files::Folder(folder.clone());
     let mut needed = HashSet::new();
     let mut walked = HashSet::new();
     let mut unknown = Vec::new();
@@ -37,7 +39,7 @@ pub(super) fn needed(folder: &Folder, entries: &[Descriptor]) -> Result<HashSet<
         if descriptor.size > MAX_SIZE {
             return Err(unclear(Defect::TooLarge { digest: digest.clone(), size: descriptor.size }));
         }
-        let bytes = match bytes(folder, &descriptor) {
+        let bytes = match bytes(&files, &descriptor) {
             Ok(bytes) => bytes,
             Err(Defect::File(FileError::Missing { .. })) => continue,
             Err(defect) => return Err(unclear(defect)),

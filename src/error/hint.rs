@@ -50,6 +50,7 @@ pub(super) fn layout_hint(error: &LayoutError) -> Option<String> {
         | LayoutError::Unreadable { .. }
         | LayoutError::Locked { .. }
         | LayoutError::Malformed { .. }
+        | LayoutError::Tar(_)
         | LayoutError::Version { .. }
         | LayoutError::IndexTooLarge { .. }
         | LayoutError::Empty { .. } => None,

@@ -1,6 +1,7 @@
 //! Every error's exit status, and what to do next. The one place that says either.
 
 mod advice;
+mod archive;
 mod engine;
 mod hint;
 
@@ -27,6 +28,8 @@ use crate::registry::failure::{Meaning, RegistryError};
 use crate::repack::RepackError;
 use crate::scan::ScanError;
 use crate::source::SourceError;
+use crate::source::archive::ArchiveError;
+use crate::source::docker::DockerError;
 use crate::source::engine::EngineError;
 use crate::source::layout::LayoutError;
 use crate::trust::TrustError;
@@ -49,6 +52,12 @@ pub enum Error {
     /// SOURCE, where an engine has it, or should.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// SOURCE, as a file that should be an archive.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// SOURCE, as a docker archive.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
     /// Certificates.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -130,6 +139,7 @@ impl Error {
                 | LayoutError::Unreadable { .. }
                 | LayoutError::Locked { .. }
                 | LayoutError::Malformed { .. }
+                | LayoutError::Tar(_)
                 | LayoutError::Version { .. }
                 | LayoutError::IndexTooLarge { .. }
                 | LayoutError::Empty { .. }
@@ -137,6 +147,8 @@ impl Error {
             },
             Self::Repack(_) => status::SOURCE,
             Self::Engine(error) => engine_status(error),
+            Self::Archive(_) => status::SOURCE,
+            Self::Docker(error) => archive::docker_status(error),
             Self::Trust(_) | Self::DigestDiffers { .. } | Self::LeavesOut { .. } => status::USAGE,
             Self::Auth(error) => auth_status(error),
             Self::Registry(error) => registry_status(error),
@@ -155,6 +167,8 @@ impl Error {
             Self::Source(error) => Some(source_hint(error)),
             Self::Layout(error) => layout_hint(error),
             Self::Engine(error) => engine_hint(error),
+            Self::Archive(error) => archive::hint(error),
+            Self::Docker(error) => archive::docker_hint(error),
             Self::Trust(_) | Self::Interrupted { .. } => None,
             Self::DigestDiffers { asked, .. } => {
                 Some(format!("choose that image with DIR@{asked}, or leave the digest out of the destination"))

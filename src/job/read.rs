@@ -159,9 +159,9 @@ impl Origin {
                 let removal = Removal::of(&image, &chosen);
                 // Two who both share the folder would wait for each other for ever.
                 drop(lock);
-                let wait = patience(layout.folder().root(), options, reporter, cancel);
-                let cleaning =
-                    tokio::task::spawn_blocking(move || cleanup::layout::clean(layout.folder(), &removal, wait));
+                let Some(folder) = layout.folder().cloned() else { return Ok(Ok(Cleaned::default())) };
+                let wait = patience(folder.root(), options, reporter, cancel);
+                let cleaning = tokio::task::spawn_blocking(move || cleanup::layout::clean(&folder, &removal, wait));
                 cleaning.await.map_err(Error::task)
             }
             Self::Engine { .. } => Ok(Ok(Cleaned::default())),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::tar::TarError;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Digest, Mismatch, Verifier};
 
@@ -43,6 +44,14 @@ pub enum FileError {
         digest: Digest,
         /// What the system said.
         source: io::Error,
+    },
+    /// Its member of an archive leads nowhere, or can't be read.
+    #[error("blob {digest}")]
+    Archive {
+        /// The blob.
+        digest: Digest,
+        /// Where and why.
+        source: TarError,
     },
     /// Its bytes are not what the descriptor says.
     #[error("blob {0}")]

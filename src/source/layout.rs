@@ -1,4 +1,4 @@
-//! An OCI image layout folder: its index, its images, which of them is meant, and what refers to it.
+//! An OCI image layout, a folder or in an archive: its index, its images, which of them is meant, and what refers to it.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -9,7 +9,10 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::Choice;
+use super::archive::Archive;
+use super::files::Files;
 use super::folder::Folder;
+use super::tar::TarError;
 use super::walk::{Defect, Walk, bytes};
 use crate::cause::{Cause, chain};
 use crate::image::Image;
@@ -59,6 +62,9 @@ pub enum LayoutError {
         /// Where and why.
         source: Cause,
     },
+    /// A file's member of an archive leads nowhere, or can't be read.
+    #[error(transparent)]
+    Tar(#[from] TarError),
     /// A layout of a version that isn't known.
     #[error("{path} is a layout of version {found:?}, and {VERSION} is the one that can be read")]
     Version {
@@ -128,7 +134,7 @@ pub struct Listed {
     pub names: Vec<String>,
 }
 
-fn list(images: &[Listed]) -> String {
+pub(super) fn list(images: &[Listed]) -> String {
     let line = |image: &Listed| {
         let names: String = image.names.iter().map(|name| format!("  :{name}")).collect();
         format!("  @{}{names}", image.digest)
@@ -166,10 +172,10 @@ pub struct Chosen {
     pub name: Option<String>,
 }
 
-/// An OCI image layout folder.
+/// An OCI image layout.
 #[derive(Debug)]
 pub struct Layout {
-    folder: Folder,
+    files: Files,
     path: PathBuf,
     entries: Vec<Descriptor>,
     /// The entries whose manifest can be read and names a subject.
@@ -187,20 +193,41 @@ impl Layout {
             return Err(LayoutError::NotAFolder { path: path.to_owned() });
         }
         let folder = Folder::new(path, follow_symlinks).map_err(unreadable)?;
-        let marker: Marker = parse(path, "oci-layout", &read_file(path, "oci-layout", follow_symlinks)?)?;
+        Self::read_index(Files::Folder(folder), path)
+    }
+
+    /// Reads the index of the layout in an archive.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn in_archive(archive: &Archive) -> Result<Self, LayoutError> {
+        Self::read_index(Files::Archive(archive.index().clone()), archive.path())
+    }
+
+    fn read_index(files: Files, path: &Path) -> Result<Self, LayoutError> {
+        let marker: Marker = parse(path, "oci-layout", &files.document(path, "oci-layout")?)?;
         if marker.image_layout_version != VERSION {
             return Err(LayoutError::Version { path: path.to_owned(), found: marker.image_layout_version });
         }
-        let entries = parse_index(path, &read_file(path, "index.json", follow_symlinks)?)?;
-        let mut layout = Self { folder, path: path.to_owned(), entries, subjects: HashMap::new() };
+        let entries = parse_index(path, &files.document(path, "index.json")?)?;
+        let mut layout = Self { files, path: path.to_owned(), entries, subjects: HashMap::new() };
         layout.subjects = layout.find_subjects();
         Ok(layout)
     }
 
-    /// The folder.
+    /// Where its files are.
     #[must_use]
-    pub fn folder(&self) -> &Folder {
-        &self.folder
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The folder, if it is one.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Folder> {
+        match &self.files {
+            Files::Folder(folder) => Some(folder),
+            Files::Archive(_) => None,
+        }
     }
 
     /// The images in it, once each, with their names. Referrers of images that are here too are not images of their own.
@@ -264,7 +291,7 @@ impl Layout {
     /// # Errors
     /// With every defect that was found.
     pub fn read(&self, chosen: &Chosen, referrers: bool) -> Result<Image, LayoutError> {
-        let mut walk = Walk::new(&self.folder);
+        let mut walk = Walk::new(&self.files);
         walk.manifest(&chosen.descriptor, 0);
         let mut pushed = Vec::new();
         if referrers {
@@ -327,7 +354,7 @@ impl Layout {
         if !manifest_like || descriptor.size > MAX_SIZE {
             return None;
         }
-        let bytes = bytes(&self.folder, descriptor).ok()?;
+        let bytes = bytes(&self.files, descriptor).ok()?;
         Manifest::parse(&descriptor.media_type, &descriptor.digest, bytes).ok()
     }
 }

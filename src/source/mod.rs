@@ -1,6 +1,9 @@
 //! SOURCE: what was typed, what it is, and which of its images is meant.
 
+pub mod archive;
+pub mod docker;
 pub mod engine;
+pub mod files;
 pub mod folder;
 pub mod layout;
 pub mod lock;
@@ -34,6 +37,18 @@ pub enum Form {
     OciArchive,
     /// What `docker save` writes.
     DockerArchive,
+}
+
+impl Form {
+    /// Its name, for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Layout => "OCI image layout",
+            Self::OciArchive => "OCI archive",
+            Self::DockerArchive => "docker archive",
+        }
+    }
 }
 
 /// Where an image is read from.

@@ -9,39 +9,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
 
-/// How a stream is packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packing {
-    /// Not at all.
-    None,
-    /// gzip, of one member or several.
-    Gzip,
-    /// zstd, of one frame or several.
-    Zstd,
-}
-
-impl Packing {
-    /// What the first four bytes, or more, say.
-    #[must_use]
-    pub fn of(begin: &[u8]) -> Self {
-        match begin {
-            [0x1f, 0x8b, ..] => Self::Gzip,
-            // A frame, or one that is to be skipped (RFC 8878, 3.1).
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
-            _ => Self::None,
-        }
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "uncompressed",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-}
+use crate::compress::Packing;
 
 /// Why a stream can't be spooled.
 #[derive(Debug, Error)]
@@ -104,7 +72,7 @@ const LOOK: u64 = 8 * 1024 * 1024;
 
 const BUFFER: usize = 256 * 1024;
 
-/// Writes what comes of `from` to an unlinked temporary file in `folder`, unpacked.
+/// Writes what comes of `from` to an unlinked temporary file in `folder`; what gzip or zstd packed is unpacked.
 ///
 /// # Errors
 /// When it can't be read, unpacked, or kept.
@@ -122,7 +90,7 @@ fn spool_within(from: impl Read, packing: Packing, folder: &Path, bounds: Bounds
     let to = tempfile::tempfile_in(folder).map_err(|source| no_room(source, folder, 0))?;
     let from = BufReader::with_capacity(BUFFER, Counted { from, read: 0, failed: None });
     match packing {
-        Packing::None => copy(from, |from| from, to, packing, folder, bounds),
+        Packing::Nothing | Packing::Bzip2 | Packing::Xz => copy(from, |from| from, to, packing, folder, bounds),
         Packing::Gzip => copy(MultiGzDecoder::new(from), MultiGzDecoder::get_mut, to, packing, folder, bounds),
         Packing::Zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(from).map_err(|source| SpoolError::Unpack {
@@ -219,6 +187,7 @@ impl<R: Read> Read for Counted<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compress::packing;
     use std::os::unix::fs::FileExt;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -243,7 +212,7 @@ mod tests {
     #[test]
     fn what_is_packed_is_unpacked() {
         let check = |packed: &[u8], expected: &[u8]| {
-            assert_eq!(spooled(packed, Packing::of(packed)).unwrap(), expected, "{packed:?}");
+            assert_eq!(spooled(packed, packing(packed)).unwrap(), expected, "{packed:?}");
         };
         check(b"plain", b"plain");
         check(&gzip(b"abc"), b"abc");
@@ -257,7 +226,7 @@ mod tests {
     fn what_is_damaged_or_too_much_is_refused() {
         let noise: Vec<u8> = (0..10_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
         for packed in [gzip(&noise), zstd(&noise)] {
-            let packing = Packing::of(&packed);
+            let packing = packing(&packed);
             let cut = spooled(&packed[..packed.len() - 1], packing);
             assert!(matches!(cut, Err(SpoolError::Unpack { .. })), "{packing:?}");
             let mut broken = packed.clone();
@@ -267,9 +236,9 @@ mod tests {
             assert!(matches!(spooled(&*trailing, packing), Err(SpoolError::Unpack { .. })), "{packing:?}");
         }
         for bomb in [gzip(&vec![0; 1 << 20]), zstd(&vec![0; 1 << 20])] {
-            assert!(matches!(spooled(&*bomb, Packing::of(&bomb)), Err(SpoolError::Bomb { .. })));
+            assert!(matches!(spooled(&*bomb, packing(&bomb)), Err(SpoolError::Bomb { .. })));
         }
-        assert!(spooled(&*vec![0; 1 << 20], Packing::None).is_ok(), "what isn't packed is no bomb");
+        assert!(spooled(&*vec![0; 1 << 20], Packing::Nothing).is_ok(), "what isn't packed is no bomb");
     }
 
     #[test]
@@ -280,13 +249,13 @@ mod tests {
                 Err(io::Error::other("the tape tore"))
             }
         }
-        for packing in [Packing::None, Packing::Gzip, Packing::Zstd] {
+        for packing in [Packing::Nothing, Packing::Gzip, Packing::Zstd] {
             let error = spooled(Read::chain(&gzip(b"abc")[..4], Broken), packing).unwrap_err();
             let is_it =
                 matches!(&error, SpoolError::Unreadable { source, .. } if source.to_string() == "the tape tore");
             assert!(is_it || packing == Packing::Zstd, "{error:?}");
         }
         let nowhere = Path::new("/nowhere");
-        assert!(matches!(spool(&b"abc"[..], Packing::None, nowhere), Err(SpoolError::Folder { .. })));
+        assert!(matches!(spool(&b"abc"[..], Packing::Nothing, nowhere), Err(SpoolError::Folder { .. })));
     }
 }

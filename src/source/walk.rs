@@ -10,7 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::folder::{FileError, Folder};
+use super::files::Files;
+use super::folder::FileError;
 use crate::image::{self, Blob, Content, Node, Withheld};
 use crate::oci::descriptor::{Descriptor, Kind};
 use crate::oci::digest::{Digest, Mismatch, Verifier};
@@ -67,7 +68,7 @@ pub enum Defect {
 
 /// A walk over an image that gathers what it finds, good and bad.
 pub(super) struct Walk<'a> {
-    folder: &'a Folder,
+    files: &'a Files,
     pub(super) seen: HashSet<Digest>,
     pub(super) nodes: Vec<Node>,
     heights: HashMap<Digest, usize>,
@@ -79,9 +80,9 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(folder: &'a Folder) -> Self {
+    pub(super) fn new(files: &'a Files) -> Self {
         Self {
-            folder,
+            files,
             seen: HashSet::new(),
             nodes: Vec::new(),
             heights: HashMap::new(),
@@ -105,7 +106,7 @@ impl<'a> Walk<'a> {
         if descriptor.size > MAX_SIZE {
             return self.defects.push(Defect::TooLarge { digest: digest.clone(), size: descriptor.size });
         }
-        let bytes = match bytes(self.folder, descriptor) {
+        let bytes = match bytes(self.files, descriptor) {
             Ok(bytes) => bytes,
             Err(defect) => return self.defects.push(defect),
         };
@@ -134,7 +135,7 @@ impl<'a> Walk<'a> {
         let digest = &descriptor.digest;
         if descriptor.media_type.kind() == Kind::NonDistributable {
             if !self.withheld.iter().any(|withheld| withheld.digest == *digest) {
-                let held = self.folder.path(digest).symlink_metadata().is_ok();
+                let held = self.files.hold(digest);
                 self.withheld.push(Withheld { digest: digest.clone(), held });
             }
             return false;
@@ -166,11 +167,11 @@ impl<'a> Walk<'a> {
         let small = descriptor.size <= HELD_EACH && self.held + descriptor.size <= HELD_TOTAL;
         if small {
             self.held += descriptor.size;
-            return bytes(self.folder, descriptor).map(Content::Held);
+            return bytes(self.files, descriptor).map(Content::Held);
         }
         let inline = inline_data(descriptor)?;
-        match (self.folder.open(descriptor), inline) {
-            (Ok((_, path)), _) => Ok(Content::File(path)),
+        match (self.files.open(descriptor), inline) {
+            (Ok(content), _) => Ok(content),
             (Err(FileError::Missing { .. }), Some(inline)) => Ok(Content::Held(inline)),
             (Err(error), _) => Err(error.into()),
         }
@@ -178,9 +179,9 @@ impl<'a> Walk<'a> {
 }
 
 /// The bytes of something small, checked: in its file, or inline where that was left out.
-pub(crate) fn bytes(folder: &Folder, descriptor: &Descriptor) -> Result<Bytes, Defect> {
+pub(crate) fn bytes(files: &Files, descriptor: &Descriptor) -> Result<Bytes, Defect> {
     let inline = inline_data(descriptor)?;
-    match (folder.read(descriptor), inline) {
+    match (files.read(descriptor), inline) {
         (Ok(bytes), _) => Ok(bytes.into()),
         (Err(FileError::Missing { .. }), Some(inline)) => Ok(inline),
         (Err(error), _) => Err(error.into()),

@@ -158,7 +158,7 @@ proptest! {
         let chosen = layout.choose(&choice).unwrap();
         let image = layout.read(&chosen, true).unwrap();
         let removal = Removal::of(&image, &chosen);
-        clean(layout.folder(), &removal, || false).unwrap();
+        clean(layout.folder().unwrap(), &removal, || false).unwrap();
 
         prop_assert!(made.blob(digest(&orphan)).exists());
         let entries = made.entries();

@@ -11,7 +11,7 @@
 mod endpoint;
 mod error;
 mod export;
-mod names;
+pub(super) mod names;
 mod wire;
 
 #[cfg(test)]

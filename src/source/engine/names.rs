@@ -7,7 +7,7 @@ const SIMILAR: usize = 10;
 const DOCKER_HUB: &str = "docker.io";
 
 /// What Podman puts before one.
-const LOCALHOST: &str = "localhost";
+pub(in crate::source) const LOCALHOST: &str = "localhost";
 
 /// The one of an engine's `names` for an image that `typed` stands for, spelled as the engine does.
 ///
@@ -60,7 +60,7 @@ pub(super) fn similar(typed: &str, names: &[String]) -> Vec<String> {
 }
 
 /// A name with host and tag; none for one with a digest, and for an ID with its algorithm.
-fn full(name: &str) -> Option<String> {
+pub(in crate::source) fn full(name: &str) -> Option<String> {
     if name.contains('@') || name.starts_with("sha256:") {
         return None;
     }
@@ -81,7 +81,7 @@ fn split(name: &str) -> (&str, Option<&str>) {
 }
 
 /// Whether a name's first part is a host: it has a dot or a port, or is `localhost`.
-fn has_host(name: &str) -> bool {
+pub(in crate::source) fn has_host(name: &str) -> bool {
     name.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == LOCALHOST)
 }
 
