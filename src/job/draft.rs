@@ -1,10 +1,9 @@
 //! An image as far as it is known before its layers are compressed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
 
 use crate::compress::{Compression, Made};
 use crate::image::{Content, Image, Raw};
@@ -32,7 +31,7 @@ pub(super) struct Docker {
     /// The layers, the base first.
     pub(super) layers: Vec<DockerLayer>,
     /// The manifest's annotations.
-    pub(super) annotations: Option<Map<String, Value>>,
+    pub(super) annotations: BTreeMap<String, String>,
     /// Bytes of all layers in SOURCE, as far as is known.
     pub(super) size: u64,
     /// The engine's name for it, which mostly is the config's digest.
@@ -45,7 +44,7 @@ pub(super) enum DockerLayer {
     /// It is compressed, and sent as it is.
     Ready(Layer),
     /// It isn't.
-    Raw(Arc<Raw>, Option<Map<String, Value>>),
+    Raw(Arc<Raw>, BTreeMap<String, String>),
 }
 
 /// Layers that have been made, by their digests in SOURCE.
@@ -59,7 +58,7 @@ impl Draft {
             Self::Image(_) => Vec::new(),
             Self::Docker(docker) => docker.layers.iter().filter_map(DockerLayer::raw).collect(),
         };
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         raws.retain(|raw| seen.insert(raw.digest.clone()));
         Ok(raws)
     }
@@ -89,7 +88,7 @@ impl Draft {
             Self::Image(image) => Some(repack::rewrite(image, made)),
             Self::Docker(docker) => {
                 let layers: Option<Vec<Layer>> = docker.layers.iter().map(|layer| layer.made(made)).collect();
-                Some(assemble(docker.config.as_ref()?, layers?, docker.annotations.as_ref()))
+                Some(assemble(docker.config.as_ref()?, layers?, &docker.annotations))
             }
         }
     }

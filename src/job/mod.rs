@@ -59,6 +59,8 @@ pub struct Options {
     pub engine: EngineSettings,
     /// The folder of the records of where blobs are, and of what layers become; none if there are to be none.
     pub cache: Option<PathBuf>,
+    /// The folder for what has to be unpacked before it can be read.
+    pub temporary: PathBuf,
     /// What layers are compressed with that SOURCE has uncompressed.
     pub compression: Compression,
     /// Compress all layers with it, whatever they are in SOURCE.

@@ -1,8 +1,9 @@
 //! Reads SOURCE, whatever it is, and keeps what its clean-up needs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -12,17 +13,23 @@ use super::draft::{Docker, DockerLayer, Draft};
 use super::make::Making;
 use crate::cleanup::layout::Removal;
 use crate::cleanup::{self, Cleaned, CleanupError};
-use crate::compress::Workers;
+use crate::compress::{Algorithm, Compression, Packing, Workers};
 use crate::error::Error;
 use crate::event::{Event, Reporter};
-use crate::image::{Image, Raw, Role};
+use crate::image::{Content, Image, Part, Raw, Role};
 use crate::known::layers::Layers as Record;
-use crate::oci::digest::Digest;
+use crate::oci::digest::{self, Digest, Hasher};
 use crate::push::streams::{Exporter, Recipe, Supply};
+use crate::repack::assemble::Layer;
+use crate::source::archive::{Archive, ArchiveError};
+use crate::source::docker::{self as saved, DockerArchive, DockerImage};
 use crate::source::engine::{Engine, EngineImage};
 use crate::source::layout::{Chosen, Layout, LayoutError};
 use crate::source::lock::{self, Lock};
-use crate::source::{Place, Source};
+use crate::source::{Form, Place, Source};
+
+/// Bytes that are read at once to reckon a digest.
+const PIECE: usize = 256 * 1024;
 
 /// How many times `--timeout` another process that uses SOURCE is waited for: it may be in the middle of a push.
 const PATIENCE: u32 = 10;
@@ -40,6 +47,8 @@ pub(super) enum Origin {
         /// Until it is pushed nobody takes it away.
         lock: Lock,
     },
+    /// An archive.
+    Archive,
     /// An engine.
     Engine {
         /// The engine.
@@ -57,22 +66,29 @@ pub(super) async fn read(
     cancel: &CancellationToken,
 ) -> Result<(Origin, Making), Error> {
     let recipe = |supply| Recipe { compression: options.compression, workers: Workers::new(options.threads), supply };
+    if let Place::Engine { image } = &source.place {
+        let (engine, image) = Engine::find(&options.engine, &options.access, image).await?;
+        let exporter = Exporter::new(engine.clone(), &image.id, &image.diff_ids, HashMap::new());
+        let draft = Draft::Docker(exported(&image));
+        let making = begin(draft, options, recipe(Supply::Export(exporter))).await?;
+        return Ok((Origin::Engine { engine, image }, making));
+    }
     let path = match &source.place {
         Place::Path { path, .. } => path.clone(),
-        Place::Engine { image } => {
-            let (engine, image) = Engine::find(&options.engine, &options.access, image).await?;
-            let exporter = Exporter::new(engine.clone(), &image.id, &image.diff_ids, HashMap::new());
-            let draft = Draft::Docker(exported(&image));
-            let making = begin(draft, options, recipe(Supply::Export(exporter))).await?;
-            return Ok((Origin::Engine { engine, image }, making));
-        }
-        Place::StandardInput => {
-            return Err(LayoutError::NotAFolder { path: format!("{:?}", source.place).into() }.into());
-        }
+        Place::StandardInput | Place::Engine { .. } => PathBuf::new(),
     };
     let wait = patience(&path, options, reporter, cancel);
     let (source, read) = (source.clone(), options.clone());
-    let reading = tokio::task::spawn_blocking(move || folder(&path, &source, &read, wait));
+    let reading = tokio::task::spawn_blocking(move || match &source.place {
+        // What was said to be a folder and isn't one is said to be none.
+        Place::Path { path, said } if *said == Some(Form::Layout) || said.is_none() && path.is_dir() => {
+            folder(path, &source, &read, wait)
+        }
+        Place::Path { path, said } => archive(Archive::open(path, *said, &read.temporary)?, &source, &read),
+        Place::StandardInput | Place::Engine { .. } => {
+            archive(Archive::standard_input(&read.temporary)?, &source, &read)
+        }
+    });
     let (origin, draft) = reading.await.map_err(Error::task)??;
     Ok((origin, begin(draft, options, recipe(Supply::AtHand)).await?))
 }
@@ -93,12 +109,12 @@ fn exported(image: &EngineImage) -> Docker {
     let layers = image.diff_ids.iter().enumerate().map(|(at, diff_id)| {
         let role = Role::Layer { number: at + 1, of };
         let raw = Raw { digest: diff_id.clone(), diff_id: diff_id.clone(), size: 0, role, content: None };
-        DockerLayer::Raw(Arc::new(raw), None)
+        DockerLayer::Raw(Arc::new(raw), BTreeMap::new())
     });
     Docker {
         config: None,
         layers: layers.collect(),
-        annotations: None,
+        annotations: BTreeMap::new(),
         size: image.size,
         id: Digest::parse(&image.id).ok(),
     }
@@ -122,6 +138,97 @@ fn folder(
         }
     }
     Ok((Origin::Folder { layout, chosen, image: image.clone(), lock }, Draft::Image(image)))
+}
+
+fn archive(archive: Archive, source: &Source, options: &Options) -> Result<(Origin, Draft), Error> {
+    if archive.form() == Form::DockerArchive {
+        let docker = DockerArchive::open(Arc::new(archive))?;
+        let image = docker.choose(&source.choice)?;
+        return Ok((Origin::Archive, Draft::Docker(saved(image, options)?)));
+    }
+    let layout = Layout::in_archive(&archive)?;
+    let chosen = layout.choose(&source.choice)?;
+    let image = layout.read(&chosen, options.referrers)?;
+    Ok((Origin::Archive, Draft::Image(image)))
+}
+
+/// An image of a docker archive: what is compressed there is sent as it is.
+fn saved(image: &DockerImage, options: &Options) -> Result<Docker, Error> {
+    let of = image.layers.len();
+    let as_it_is = |layer: &saved::DockerLayer| match layer.packing {
+        Packing::Gzip | Packing::Zstd => !options.recompress,
+        Packing::Nothing => options.compression.algorithm == Algorithm::None,
+        // Whoever makes it says what is wrong with it.
+        Packing::Bzip2 | Packing::Xz => false,
+    };
+    let packed = image.layers.iter().filter(|layer| as_it_is(layer) && layer.packing != Packing::Nothing);
+    let digests = digests(&packed.map(|layer| &layer.part).collect::<Vec<_>>(), options.threads)?;
+    let mut digests = digests.into_iter();
+    let layers = image.layers.iter().enumerate().map(|(at, layer)| {
+        let saved::DockerLayer { diff_id, part, packing, annotations } = layer;
+        let content = Content::Part(part.clone());
+        if !as_it_is(layer) {
+            let role = Role::Layer { number: at + 1, of };
+            let (digest, diff_id, size) = (diff_id.clone(), diff_id.clone(), part.length);
+            let raw = Raw { digest, diff_id, size, role, content: Some(content) };
+            return DockerLayer::Raw(Arc::new(raw), annotations.clone());
+        }
+        let algorithm = match packing {
+            Packing::Gzip => Algorithm::Gzip,
+            Packing::Zstd => Algorithm::Zstd,
+            Packing::Nothing | Packing::Bzip2 | Packing::Xz => Algorithm::None,
+        };
+        let digest = if *packing == Packing::Nothing { None } else { digests.next() };
+        DockerLayer::Ready(Layer {
+            digest: digest.unwrap_or_else(|| diff_id.clone()),
+            size: part.length,
+            media_type: Compression { algorithm, level: None }.layer_media_type().into(),
+            annotations: annotations.clone(),
+            content,
+        })
+    });
+    Ok(Docker {
+        config: Some(image.config.clone()),
+        layers: layers.collect(),
+        annotations: image.annotations.clone(),
+        size: image.layers.iter().map(|layer| layer.part.length).sum(),
+        id: Some(image.config_digest.clone()),
+    })
+}
+
+/// The digests of these parts, reckoned side by side.
+fn digests(parts: &[&Part], threads: usize) -> Result<Vec<Digest>, Error> {
+    let next = AtomicUsize::new(0);
+    let reckon = || {
+        let mut found = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(part) = parts.get(at) else { return found };
+            found.push((at, digest_of(part)));
+        }
+    };
+    let mut found = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads.min(parts.len())).map(|_| scope.spawn(reckon)).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect::<Vec<_>>()
+    });
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, digest)| digest).collect()
+}
+
+fn digest_of(part: &Part) -> Result<Digest, Error> {
+    let unreadable = |source| ArchiveError::Unreadable { path: part.path.clone(), source };
+    let mut hasher = Hasher::new(digest::Algorithm::Sha256);
+    let mut buffer = vec![0; PIECE];
+    let mut at = 0;
+    while at < part.length {
+        let length = part.fill(&mut buffer, at).map_err(unreadable)?;
+        if length == 0 {
+            return Err(unreadable(std::io::ErrorKind::UnexpectedEof.into()).into());
+        }
+        hasher.update(&buffer[..length]);
+        at += length as u64;
+    }
+    Ok(hasher.finish())
 }
 
 /// Whether to go on waiting for a layout that somebody else uses; says once that it is waited for.
@@ -164,7 +271,7 @@ impl Origin {
                 let cleaning = tokio::task::spawn_blocking(move || cleanup::layout::clean(&folder, &removal, wait));
                 cleaning.await.map_err(Error::task)
             }
-            Self::Engine { .. } => Ok(Ok(Cleaned::default())),
+            Self::Archive | Self::Engine { .. } => Ok(Ok(Cleaned::default())),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::image::{Blob, Content, Image, Node, Role};
 use crate::oci::descriptor::MediaType;
@@ -23,7 +23,7 @@ pub struct Layer {
     /// Its media type.
     pub media_type: MediaType,
     /// Its annotations.
-    pub annotations: Option<Map<String, Value>>,
+    pub annotations: BTreeMap<String, String>,
     /// Where its bytes are.
     pub content: Content,
 }
@@ -36,7 +36,7 @@ pub struct Layer {
 pub fn assemble(
     config: &Bytes,
     layers: Vec<Layer>,
-    annotations: Option<&Map<String, Value>>,
+    annotations: &BTreeMap<String, String>,
 ) -> Result<Image, ManifestError> {
     let digest = Digest::of(Algorithm::Sha256, config);
     let descriptors: Vec<Value> = layers.iter().map(descriptor).collect();
@@ -46,8 +46,8 @@ pub fn assemble(
         "config": {"mediaType": CONFIG, "digest": digest.as_str(), "size": config.len()},
         "layers": descriptors,
     });
-    if let Some(annotations) = annotations.filter(|annotations| !annotations.is_empty()) {
-        document["annotations"] = Value::Object(annotations.clone());
+    if !annotations.is_empty() {
+        document["annotations"] = json!(annotations);
     }
     let bytes = Bytes::from(document.to_string());
     let root = Digest::of(Algorithm::Sha256, &bytes);
@@ -72,8 +72,8 @@ fn descriptor(layer: &Layer) -> Value {
         "digest": layer.digest.as_str(),
         "size": layer.size,
     });
-    if let Some(annotations) = layer.annotations.as_ref().filter(|annotations| !annotations.is_empty()) {
-        descriptor["annotations"] = Value::Object(annotations.clone());
+    if !layer.annotations.is_empty() {
+        descriptor["annotations"] = json!(layer.annotations);
     }
     descriptor
 }

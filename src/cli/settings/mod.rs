@@ -206,6 +206,7 @@ impl Settings {
             mount_from,
             engine: engine(),
             cache: args.mounts.cache_dir.or_else(cache_folder).filter(|_| !args.mounts.no_cache),
+            temporary: path("TMPDIR").unwrap_or_else(|| "/tmp".into()),
             compression: compression(&args.compression)?,
             recompress: args.compression.recompress,
             threads: threads(args.compression.compression_threads),
