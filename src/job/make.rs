@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::draft::{Draft, Layers, held, repacked};
 use crate::error::Error;
 use crate::event::{Event, Reporter};
-use crate::image::{Image, Raw};
+use crate::image::{Content, Image, Raw};
 use crate::known::layers::Layers as Record;
 use crate::push::sessions::Sessions;
 use crate::push::streams::{self, Recipe, Streamed, Supply};
@@ -61,6 +61,11 @@ impl Making {
     /// How many blobs there will be.
     pub(super) fn blobs(&self) -> usize {
         self.draft.blobs()
+    }
+
+    /// Forgets what the record said.
+    pub(super) fn forget(&mut self) {
+        self.layers.retain(|_, layer| !matches!(layer.content, Content::Made(_)));
     }
 
     /// Layers that nobody knows yet.

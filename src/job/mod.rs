@@ -236,23 +236,47 @@ struct Run<'a> {
 impl Run<'_> {
     /// Pushes to every target whose registry could be reached, and reports on all of them.
     async fn push(
-        mut self,
+        self,
         mut making: Making,
         mut registries: Registries,
         tokens: Tokens,
     ) -> Result<(Option<Image>, Vec<DestinationReport>), Error> {
-        let mut image = making.image()?;
+        let image = making.image()?;
         if let Some(image) = &image {
             self.is_known(image)?;
         }
         tokens.arrive(&mut registries).await?;
-        let (mut destinations, mut failed) = self.destinations(&registries);
         let mut options = self.options(making.recipe());
+        let mut tried = self.attempt(&mut making, &mut options, &registries, image).await?;
+        if tried.outcomes.iter().filter_map(|outcome| outcome.error.as_ref()).any(PushError::is_of_record) {
+            // The record is wrong about a layer, and nothing may depend on it: no manifest has been written yet.
+            making.forget();
+            tried = self.attempt(&mut making, &mut options, &registries, None).await?;
+        }
+        let Tried { image, outcomes, mut failed } = tried;
+        let mut outcomes = outcomes.into_iter();
+        let reports = self.targets.iter().filter_map(|target| match failed.remove(&target.repository) {
+            Some(failure) => Some(failure.report(target)),
+            None => Some(report(image.as_ref()?, outcomes.next()?)),
+        });
+        let reports = reports.collect();
+        Ok((image, reports))
+    }
+
+    /// Pushes to every target whose registry could be reached.
+    async fn attempt(
+        &self,
+        making: &mut Making,
+        options: &mut PushOptions,
+        registries: &Registries,
+        mut image: Option<Image>,
+    ) -> Result<Tried, Error> {
+        let (mut destinations, mut failed) = self.destinations(registries);
         if image.is_none() {
             // A digest that was asked for is compared before anything is written.
             let asked = self.job.destinations.iter().any(|destination| destination.digest.is_some());
             let meanwhile: &[Destination] = if asked { &[] } else { &destinations };
-            let streamed = making.finish(meanwhile, &options, self.sessions, self.reporter).await?;
+            let streamed = making.finish(meanwhile, options, self.sessions, self.reporter).await?;
             making.learn(self.job.options.cache.as_deref()).await;
             destinations = sort_out(destinations, streamed, asked, &mut failed)?;
             image = making.image()?;
@@ -262,19 +286,13 @@ impl Run<'_> {
         }
         let mut outcomes = Vec::new();
         if let Some(image) = &image {
-            self.known.keep(&image.blobs().map(|blob| blob.digest.as_str()).collect());
-            options.known = std::mem::take(&mut self.known);
-            let pushed = push::push(image, &destinations, options, self.sessions, self.reporter).await;
+            options.known = self.known.clone();
+            options.known.keep(&image.blobs().map(|blob| blob.digest.as_str()).collect());
+            let pushed = push::push(image, &destinations, options.clone(), self.sessions, self.reporter).await;
             self.learn(image, &pushed).await;
             outcomes = pushed.outcomes;
         }
-        let mut outcomes = outcomes.into_iter();
-        let reports = self.targets.iter().filter_map(|target| match failed.remove(&target.repository) {
-            Some(failure) => Some(failure.report(target)),
-            None => Some(report(image.as_ref()?, outcomes.next()?)),
-        });
-        let reports = reports.collect();
-        Ok((image, reports))
+        Ok(Tried { image, outcomes, failed })
     }
 
     /// Tells what is pushed, and compares it with what was asked for.
@@ -323,6 +341,14 @@ impl Run<'_> {
             within(RECORD, aside(move || known::learn(&folder, &lessons))).await;
         }
     }
+}
+
+/// What an attempt came to.
+struct Tried {
+    image: Option<Image>,
+    /// Of the destinations that got as far, in their order.
+    outcomes: Vec<Outcome>,
+    failed: HashMap<Repository, Failure>,
 }
 
 /// Why a destination failed before the image was pushed.

@@ -130,13 +130,7 @@ fn folder(
     let lock = lock::shared(path, wait).map_err(|_| LayoutError::Locked { path: path.to_owned() })?;
     let layout = Layout::open(path, options.follow_symlinks)?;
     let chosen = layout.choose(&source.choice)?;
-    let image = layout.read(&chosen, options.referrers)?;
-    if options.cleanup && !options.referrers {
-        let referrers = layout.referrers(&image);
-        if !referrers.is_empty() {
-            return Err(Error::LeavesOut { referrers });
-        }
-    }
+    let image = image(&layout, &chosen, options)?;
     Ok((Origin::Folder { layout, chosen, image: image.clone(), lock }, Draft::Image(image)))
 }
 
@@ -148,8 +142,19 @@ fn archive(archive: Archive, source: &Source, options: &Options) -> Result<(Orig
     }
     let layout = Layout::in_archive(&archive)?;
     let chosen = layout.choose(&source.choice)?;
-    let image = layout.read(&chosen, options.referrers)?;
+    let image = image(&layout, &chosen, options)?;
     Ok((Origin::Archive, Draft::Image(image)))
+}
+
+fn image(layout: &Layout, chosen: &Chosen, options: &Options) -> Result<Image, Error> {
+    let image = layout.read(chosen, options.referrers)?;
+    if options.cleanup && !options.referrers {
+        let referrers = layout.referrers(&image);
+        if !referrers.is_empty() {
+            return Err(Error::LeavesOut { referrers });
+        }
+    }
+    Ok(image)
 }
 
 /// An image of a docker archive: what is compressed there is sent as it is.

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::streams::MakeError;
 use super::upload::UploadError;
 use crate::aws::session::AwsError;
 use crate::cause::chain;
@@ -78,6 +79,16 @@ pub enum PushError {
 }
 
 impl PushError {
+    /// Whether it is no more than that a layer has become something else than the record says.
+    pub(crate) fn is_of_record(&self) -> bool {
+        let is_it = |error: &UploadError| matches!(error, UploadError::Make(error) if matches!(**error, MakeError::Record { .. }));
+        match self {
+            Self::Upload(error) => is_it(error),
+            Self::Uploads { failures } => failures.iter().any(is_it),
+            _ => false,
+        }
+    }
+
     /// What these failures amount to, if there are any.
     pub(super) fn of(mut failures: Vec<UploadError>) -> Option<Self> {
         if failures.len() > 1 { Some(Self::Uploads { failures }) } else { failures.pop().map(Self::Upload) }
