@@ -94,6 +94,8 @@ pub struct Raw {
     pub role: Role,
     /// Where its bytes are; `None` where only an engine's export gives them.
     pub content: Option<Content>,
+    /// Whether it is sent as it is, all the same: it passes by in an export, and is no file to be read.
+    pub as_is: bool,
 }
 
 /// What a blob is in its image; for people.

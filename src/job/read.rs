@@ -25,8 +25,9 @@ use crate::source::archive::{Archive, ArchiveError};
 use crate::source::docker::{self as saved, DockerArchive, DockerImage};
 use crate::source::engine::{Engine, EngineImage};
 use crate::source::layout::{Chosen, Layout, LayoutError};
+use crate::source::listing::Listing;
 use crate::source::lock::{self, Lock};
-use crate::source::{Form, Place, Source};
+use crate::source::{Choice, Form, Place, Source};
 
 /// Bytes that are read at once to reckon a digest.
 const PIECE: usize = 256 * 1024;
@@ -68,8 +69,11 @@ pub(super) async fn read(
     let recipe = |supply| Recipe { compression: options.compression, workers: Workers::new(options.threads), supply };
     if let Place::Engine { image } = &source.place {
         let (engine, image) = Engine::find(&options.engine, &options.access, image).await?;
-        let exporter = Exporter::new(engine.clone(), &image.id, &image.diff_ids, HashMap::new());
-        let draft = Draft::Docker(exported(&image));
+        let (draft, layers) = match &image.manifest {
+            Some(manifest) => stored(&engine, &image, manifest, options).await?,
+            None => (Draft::Docker(exported(&image)), image.diff_ids.clone()),
+        };
+        let exporter = Exporter::new(engine.clone(), &image.id, &layers, HashMap::new());
         let making = begin(draft, options, recipe(Supply::Export(exporter))).await?;
         return Ok((Origin::Engine { engine, image }, making));
     }
@@ -103,12 +107,33 @@ async fn begin(draft: Draft, options: &Options, recipe: Recipe) -> Result<Making
     beginning.await.map_err(Error::task)?
 }
 
+/// An engine's image that is kept as it came: all but its large blobs, and which these are.
+async fn stored(
+    engine: &Engine,
+    image: &EngineImage,
+    manifest: &Digest,
+    options: &Options,
+) -> Result<(Draft, Vec<Digest>), Error> {
+    let export = engine.export(&image.id).await?;
+    let path = PathBuf::from(format!("docker-daemon:{}", image.named.as_ref().unwrap_or(&image.id)));
+    let (chosen, options) = (Choice::Digest(manifest.clone()), options.clone());
+    let reading = tokio::task::spawn_blocking(move || {
+        let unreadable = |source| LayoutError::Unreadable { path: path.clone(), source };
+        let layout = Layout::in_export(Arc::new(Listing::read(export, &path).map_err(unreadable)?))?;
+        self::image(&layout, &layout.choose(&chosen)?, &options)
+    });
+    let image = reading.await.map_err(Error::task)??;
+    let passing = image.blobs().filter(|blob| matches!(blob.content, Content::Made(_)));
+    let layers = passing.map(|blob| blob.digest.clone()).collect();
+    Ok((Draft::Image(image), layers))
+}
+
 /// An engine's image, of which only an export can tell more.
 fn exported(image: &EngineImage) -> Docker {
     let of = image.diff_ids.len();
     let layers = image.diff_ids.iter().enumerate().map(|(at, diff_id)| {
         let role = Role::Layer { number: at + 1, of };
-        let raw = Raw { digest: diff_id.clone(), diff_id: diff_id.clone(), size: 0, role, content: None };
+        let raw = Raw { digest: diff_id.clone(), diff_id: diff_id.clone(), size: 0, role, content: None, as_is: false };
         DockerLayer::Raw(Arc::new(raw), BTreeMap::new())
     });
     Docker {
@@ -175,7 +200,7 @@ fn saved(image: &DockerImage, options: &Options) -> Result<Docker, Error> {
         if !as_it_is(layer) {
             let role = Role::Layer { number: at + 1, of };
             let (digest, diff_id, size) = (diff_id.clone(), diff_id.clone(), part.length);
-            let raw = Raw { digest, diff_id, size, role, content: Some(content) };
+            let raw = Raw { digest, diff_id, size, role, content: Some(content), as_is: false };
             return DockerLayer::Raw(Arc::new(raw), annotations.clone());
         }
         let algorithm = match packing {

@@ -111,7 +111,8 @@ pub fn layers(image: &Image) -> Result<Vec<Arc<Raw>>, RepackError> {
                     diff_id,
                     size: layer.size,
                     role: Role::Layer { number: at + 1, of: layers.len() },
-                    content: Some(blob.content.clone()),
+                    content: Some(blob.content.clone()).filter(|content| !matches!(content, Content::Made(_))),
+                    as_is: false,
                 }));
             }
         }

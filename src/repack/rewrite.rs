@@ -249,7 +249,14 @@ mod tests {
     /// What is made of each of these layers.
     fn made(layers: &[&str]) -> HashMap<Digest, Repacked> {
         let repacked = layers.iter().map(|layer| {
-            let raw = Raw { digest: digest(layer), diff_id: digest(layer), size: 1, role: Role::Config, content: None };
+            let raw = Raw {
+                digest: digest(layer),
+                diff_id: digest(layer),
+                size: 1,
+                role: Role::Config,
+                content: None,
+                as_is: false,
+            };
             let now = format!("{layer} in zstd");
             let content = Content::Made(std::sync::Arc::new(raw));
             let (size, media_type) = (now.len() as u64, ZSTD.into());

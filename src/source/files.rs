@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::folder::{FileError, Folder};
 use super::layout::{self, LayoutError};
+use super::listing::Listing;
 use super::tar::{Flaw, TarError, TarIndex};
 use crate::image::Content;
 use crate::oci::descriptor::Descriptor;
@@ -18,6 +19,8 @@ pub enum Files {
     Folder(Folder),
     /// In a tar.
     Archive(Arc<TarIndex>),
+    /// In what an engine exports, of which the documents are kept.
+    Export(Arc<Listing>),
 }
 
 impl Files {
@@ -27,6 +30,7 @@ impl Files {
         match self {
             Self::Folder(folder) => folder.root(),
             Self::Archive(index) => index.path(),
+            Self::Export(listing) => listing.path(),
         }
     }
 
@@ -36,6 +40,7 @@ impl Files {
         match self {
             Self::Folder(folder) => folder.path(digest).symlink_metadata().is_ok(),
             Self::Archive(index) => index.holds(&member(digest)),
+            Self::Export(listing) => listing.size(&member(digest)).is_some(),
         }
     }
 
@@ -56,6 +61,15 @@ impl Files {
                 }
                 Ok(Content::Part(part))
             }
+            Self::Export(listing) => {
+                let (digest, name) = (&descriptor.digest, member(&descriptor.digest));
+                let found = listing.size(&name).ok_or_else(|| FileError::Missing { digest: digest.clone() })?;
+                if found != descriptor.size {
+                    let (expected, size) = (digest.clone(), descriptor.size);
+                    return Err(FileError::Content(Mismatch::Size { expected, size, found }));
+                }
+                Ok(listing.content(&name, descriptor))
+            }
         }
     }
 
@@ -75,6 +89,13 @@ impl Files {
                 Verifier::check(digest, descriptor.size, &bytes)?;
                 Ok(bytes)
             }
+            Self::Export(listing) => {
+                let digest = &descriptor.digest;
+                let bytes = listing.document(&member(digest));
+                let bytes = bytes.ok_or_else(|| FileError::Missing { digest: digest.clone() })?;
+                Verifier::check(digest, descriptor.size, bytes)?;
+                Ok(bytes.to_vec())
+            }
         }
     }
 
@@ -87,6 +108,10 @@ impl Files {
             Self::Folder(folder) => layout::read_file(path, name, folder.follows_symlinks()),
             Self::Archive(index) => {
                 let read = index.content(name, MAX_SIZE)?;
+                read.ok_or_else(|| LayoutError::NoLayout { path: PathBuf::from(path), missing: name })
+            }
+            Self::Export(listing) => {
+                let read = listing.document(name).map(|bytes| bytes.to_vec());
                 read.ok_or_else(|| LayoutError::NoLayout { path: PathBuf::from(path), missing: name })
             }
         }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -12,6 +13,7 @@ use super::Choice;
 use super::archive::Archive;
 use super::files::Files;
 use super::folder::Folder;
+use super::listing::Listing;
 use super::tar::TarError;
 use super::walk::{Defect, Walk, bytes};
 use crate::cause::{Cause, chain};
@@ -204,6 +206,15 @@ impl Layout {
         Self::read_index(Files::Archive(archive.index().clone()), archive.path())
     }
 
+    /// Reads the index of the layout in what an engine exports.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn in_export(listing: Arc<Listing>) -> Result<Self, LayoutError> {
+        let path = listing.path().to_owned();
+        Self::read_index(Files::Export(listing), &path)
+    }
+
     fn read_index(files: Files, path: &Path) -> Result<Self, LayoutError> {
         let marker: Marker = parse(path, "oci-layout", &files.document(path, "oci-layout")?)?;
         if marker.image_layout_version != VERSION {
@@ -226,7 +237,7 @@ impl Layout {
     pub fn folder(&self) -> Option<&Folder> {
         match &self.files {
             Files::Folder(folder) => Some(folder),
-            Files::Archive(_) => None,
+            Files::Archive(_) | Files::Export(_) => None,
         }
     }
 

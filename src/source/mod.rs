@@ -6,6 +6,7 @@ pub mod engine;
 pub mod files;
 pub mod folder;
 pub mod layout;
+pub mod listing;
 pub mod lock;
 pub mod spool;
 pub mod tar;

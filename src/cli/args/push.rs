@@ -16,6 +16,12 @@ Examples:
   ecr-push --cleanup ./out:v1 123456789012.dkr.ecr.eu-central-1.amazonaws.com/app:v1 --tag latest
       push the one called v1 under two tags, verify it, then remove it from ./out
 
+  docker save app | ecr-push - 123456789012.dkr.ecr.eu-central-1.amazonaws.com/app:v1
+      push what another program writes
+
+  ecr-push --cleanup docker-daemon:app:v1 123456789012.dkr.ecr.eu-central-1.amazonaws.com/app:v1
+      push an image of the Docker or Podman engine, then remove both of its names there
+
   IMAGE=$(ecr-push ./out 123456789012.dkr.ecr.eu-central-1.amazonaws.com/app:v1)
       standard output is the digest reference, and nothing else
 
@@ -76,7 +82,9 @@ pub(crate) enum Severity {
     max_term_width = 110
 )]
 pub(crate) struct PushArgs {
-    /// The image: an OCI image layout folder DIR, or one image in it as DIR:NAME or DIR@sha256:DIGEST
+    /// The image: an OCI image layout folder DIR; a FILE that is an OCI or `docker save` archive, plain or in gzip or zstd; such
+    /// an archive from standard input as `-`; or docker-daemon:NAME[:TAG], an image of a Docker or Podman engine. One image of
+    /// several is chosen with :NAME or @sha256:DIGEST behind it
     #[arg(value_name = "SOURCE")]
     pub(crate) source: OsString,
 

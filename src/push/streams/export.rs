@@ -19,12 +19,7 @@ use crate::image::{Raw, Role};
 use crate::oci::digest::{Algorithm, Digest};
 use crate::registry::failure::RegistryError;
 use crate::source::engine::Engine;
-
-/// A document in an export is smaller, in bytes.
-const DOCUMENT: u64 = 4 * 1024 * 1024;
-
-/// All documents of an export that are kept together, in bytes.
-const DOCUMENTS: usize = 8 * 1024 * 1024;
+use crate::source::listing::{self, DOCUMENT, KEPT, is_document, too_many};
 
 /// How an engine exports one image.
 #[derive(Debug, Clone)]
@@ -107,7 +102,7 @@ impl<'a> Streams<'a> {
     ) -> Vec<Round> {
         let mut rounds: Vec<Option<Round>> = pending.iter().map(|_| None).collect();
         let left: HashMap<&Digest, usize> =
-            pending.iter().enumerate().map(|(at, layer)| (&layer.wanted.raw.diff_id, at)).collect();
+            pending.iter().enumerate().map(|(at, layer)| (&layer.wanted.raw.digest, at)).collect();
         let left = Mutex::new(left);
         let mut unknown: HashMap<usize, RegistryError> = HashMap::new();
         let failure = match exporter.engine.export(&exporter.image).await {
@@ -181,7 +176,7 @@ impl<'a> Streams<'a> {
         let digest = Digest::parse(&format!("sha256:{folder}"))
             .unwrap_or_else(|_| Digest::of(Algorithm::Sha256, name.as_bytes()));
         let role = Role::Layer { number: pending.len() - waiting.len() + 1, of: exporter.layers.len() };
-        let raw = Arc::new(Raw { digest: digest.clone(), diff_id: digest, size, role, content: None });
+        let raw = Arc::new(Raw { digest: digest.clone(), diff_id: digest, size, role, content: None, as_is: false });
         let carried = self.carry(&raw, None, None, &targets, created, feed).await;
         let found = match &carried.made {
             Ok(Some(made)) => {
@@ -249,13 +244,13 @@ fn walk(export: impl Read, passing: &mpsc::Sender<Member>, exporter: &Exporter) 
             // Links lead to what passes under its own name.
             continue;
         }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
+        let name = listing::name(&entry.path_bytes());
         let size = entry.size();
         let mut first = Vec::new();
         if size <= DOCUMENT && is_document(&mut entry, &mut first)? {
             kept += first.len();
-            if kept > DOCUMENTS {
-                return Err(io::Error::other("it has more documents than an image needs"));
+            if kept > KEPT {
+                return Err(too_many());
             }
             exporter.lock().documents.insert(name, first.into());
             continue;
@@ -273,14 +268,4 @@ fn walk(export: impl Read, passing: &mpsc::Sender<Member>, exporter: &Exporter) 
         }
     }
     Ok(())
-}
-
-/// Whether a member is JSON; `first` gets what was read of it, and all of it if it is.
-fn is_document(entry: &mut impl Read, first: &mut Vec<u8>) -> io::Result<bool> {
-    entry.by_ref().take(1).read_to_end(first)?;
-    if !matches!(first.first(), Some(b'{' | b'[')) {
-        return Ok(false);
-    }
-    entry.read_to_end(first)?;
-    Ok(serde_json::from_slice::<serde::de::IgnoredAny>(first).is_ok())
 }

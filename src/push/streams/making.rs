@@ -10,7 +10,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::Recipe;
 use crate::cause::Cause;
-use crate::compress::{self, Made, Packing};
+use crate::compress::{self, Algorithm, Compression, Made, Packing};
 use crate::event::{Attempt, Event, Reporter};
 use crate::image::{Content, Part, Raw};
 use crate::oci::digest::Digest;
@@ -18,6 +18,8 @@ use crate::registry::body::Broken;
 
 /// Bytes by which a layer is known to be compressed, and how.
 const MAGIC: usize = 16;
+
+const AS_IS: Compression = Compression { algorithm: Algorithm::None, level: None };
 
 /// Bytes that are read at once of what is compressed.
 const PACKED: usize = 64 * 1024;
@@ -124,6 +126,8 @@ pub(super) struct Expected {
     pub(super) diff_id: Option<Digest>,
     /// The digest that it is recorded to have when it is compressed.
     pub(super) digest: Option<Digest>,
+    /// Whether it is handed on as it is.
+    pub(super) as_is: bool,
 }
 
 /// How one layer is made, and for whom.
@@ -179,9 +183,10 @@ fn make(
     let mut from = from;
     let mut first = Vec::with_capacity(MAGIC);
     from.by_ref().take(MAGIC as u64).read_to_end(&mut first).map_err(unreadable)?;
-    let packing = compress::packing(&first);
+    let packing = if expected.as_is { Packing::Nothing } else { compress::packing(&first) };
     let mut whole = io::Cursor::new(first).chain(from);
     let Recipe { compression, workers, .. } = recipe;
+    let compression = if expected.as_is { &AS_IS } else { compression };
     let made = match packing {
         Packing::Nothing => compress::compress(&mut whole, compression, workers, to),
         Packing::Gzip | Packing::Zstd => {
@@ -211,7 +216,7 @@ pub fn whole(raw: &Raw, recipe: &Recipe) -> Result<(Made, Bytes), MakeError> {
     let layer = || raw.digest.clone();
     let content = raw.content.as_ref().ok_or_else(|| MakeError::NotExported { layer: layer() })?;
     let from = open(content).map_err(|source| MakeError::Unreadable { layer: layer(), source })?;
-    let expected = Expected { layer: layer(), diff_id: Some(raw.diff_id.clone()), digest: None };
+    let expected = Expected { layer: layer(), diff_id: Some(raw.diff_id.clone()), digest: None, as_is: raw.as_is };
     let mut bytes = BytesMut::new();
     let mut to = |piece: Bytes| {
         bytes.extend_from_slice(&piece);

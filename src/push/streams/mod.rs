@@ -350,6 +350,7 @@ impl<'a> Streams<'a> {
                 layer: raw.digest.clone(),
                 diff_id: diff_id.cloned(),
                 digest: blob.map(|blob| blob.digest.clone()),
+                as_is: raw.as_is,
             },
             recipe: self.recipe.clone(),
             fan: Fan::new(uploads),
@@ -419,7 +420,7 @@ impl<'a> Streams<'a> {
             attempt,
             repository: self.destinations[target].target.repository.clone(),
             digest: raw.digest.clone(),
-            role: raw.role,
+            role: blob.map_or(raw.role, |blob| blob.role),
             size: raw.size,
             from: 0,
         });

@@ -65,6 +65,8 @@ pub struct EngineImage {
     pub size: u64,
     /// The digests of its uncompressed layers, the lowest first.
     pub diff_ids: Vec<Digest>,
+    /// Its manifest or index, where the engine keeps images as they came, and says so (API 1.48).
+    pub manifest: Option<Digest>,
 }
 
 /// What the removal of a name did.
@@ -103,6 +105,14 @@ struct Inspected {
     size: u64,
     #[serde(default, rename = "RootFS")]
     root_fs: RootFs,
+    #[serde(default)]
+    descriptor: Option<Target>,
+}
+
+/// The descriptor of what an image is in containerd's store.
+#[derive(Deserialize)]
+struct Target {
+    digest: Digest,
 }
 
 #[derive(Default, Deserialize)]
@@ -198,6 +208,7 @@ impl Engine {
             },
             size: found.size,
             diff_ids: found.root_fs.layers.unwrap_or_default(),
+            manifest: found.descriptor.map(|target| target.digest),
         })
     }
 
