@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Bytes of input that are compressed at a time.
 pub(super) const BLOCK: usize = 256 * 1024;
 
-/// Bytes of a buffer: a block, and what it may grow by where it can't be compressed.
+/// Bytes of a buffer: a block, and the window before it or what a compressor may need beyond it.
 const CAPACITY: usize = BLOCK + BLOCK / 4;
 
 /// Buffers that are free.
@@ -33,10 +33,11 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// Reads a block, or what is left before the end.
+    /// Reads a block behind what is in it, or what is left before the end.
     pub(super) fn fill(&mut self, from: &mut dyn Read) -> io::Result<()> {
-        while self.length < BLOCK {
-            match from.read(&mut self.bytes[self.length..BLOCK]) {
+        let end = self.length + BLOCK;
+        while self.length < end {
+            match from.read(&mut self.bytes[self.length..end]) {
                 Ok(0) => break,
                 Ok(read) => self.length += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -60,10 +61,6 @@ impl Buffer {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.spare()[..bytes.len()].copy_from_slice(bytes);
         self.length += bytes.len();
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.length = 0;
     }
 }
 

@@ -8,13 +8,13 @@
 
 mod block;
 mod buffers;
+mod deflate;
 mod packing;
 mod workers;
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use flate2::Crc;
 use crate::oci::digest::{self, Digest, Hasher};
 
 use block::Packed;
-use buffers::{BLOCK, Buffer};
+use buffers::BLOCK;
 pub use packing::{Packing, packing, unpacked};
 pub use workers::Workers;
 
@@ -118,24 +118,25 @@ pub struct Made {
     pub uncompressed: u64,
 }
 
-/// Where compressed bytes go, with what is reckoned of them on the way.
-struct Outlet<'a> {
-    to: &'a mut dyn FnMut(Bytes) -> bool,
+/// Bytes on their way, and what is reckoned of them.
+struct Passed {
     hasher: Hasher,
-    size: u64,
+    bytes: u64,
 }
 
-impl Outlet<'_> {
-    /// Says false when nobody wants more.
-    fn give(&mut self, piece: Bytes) -> bool {
-        self.hasher.update(&piece);
-        self.size += piece.len() as u64;
-        (self.to)(piece)
+impl Passed {
+    fn new() -> Self {
+        Self { hasher: Hasher::new(digest::Algorithm::Sha256), bytes: 0 }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
     }
 }
 
 /// Reads `from` to its end, compresses it on all workers, and gives `to` the compressed bytes in order, in pieces of at
-/// most some 260 KiB. Blocks, and hashes both sides on the calling thread.
+/// most 256 KiB and a few bytes. Blocks, and hashes both sides on the calling thread.
 ///
 /// Gives nothing when `to` says false: nobody wants more.
 ///
@@ -147,52 +148,84 @@ pub fn compress(
     workers: &Workers,
     to: &mut dyn FnMut(Bytes) -> bool,
 ) -> Result<Option<Made>, io::Error> {
-    let gzip = compression.algorithm == Algorithm::Gzip;
-    let mut outlet = Outlet { to, hasher: Hasher::new(digest::Algorithm::Sha256), size: 0 };
-    let mut inside = Hasher::new(digest::Algorithm::Sha256);
-    let mut uncompressed = 0;
-    let mut crc = Crc::new();
-    if gzip && !outlet.give(Bytes::from_static(&block::GZIP_HEADER)) {
-        return Ok(None);
+    match compression.algorithm {
+        Algorithm::None => pass(from, workers, to),
+        Algorithm::Gzip | Algorithm::Zstd => pack(from, compression, workers, to),
     }
-    let mut under_way: VecDeque<Receiver<Packed>> = VecDeque::new();
-    let mut before: Option<Arc<Buffer>> = None;
-    let mut ended = false;
-    while !ended || !under_way.is_empty() {
-        if !ended && under_way.len() < workers.ahead() {
-            let mut buffer = workers.buffer();
-            buffer.fill(from)?;
-            ended = buffer.len() < BLOCK;
-            if buffer.is_empty() && uncompressed > 0 {
-                continue;
-            }
-            inside.update(&buffer);
-            uncompressed += buffer.len() as u64;
-            if compression.algorithm == Algorithm::None {
-                if !buffer.is_empty() && !outlet.give(Bytes::from_owner(buffer)) {
-                    return Ok(None);
-                }
-                continue;
-            }
-            let block = Arc::new(buffer);
-            under_way.push_back(workers.pack(block.clone(), before.replace(block), compression));
-            continue;
+}
+
+/// Hands on what comes in.
+fn pass(from: &mut dyn Read, workers: &Workers, to: &mut dyn FnMut(Bytes) -> bool) -> io::Result<Option<Made>> {
+    let mut passed = Passed::new();
+    loop {
+        let mut buffer = workers.buffer();
+        buffer.fill(from)?;
+        if buffer.is_empty() {
+            break;
         }
-        let Some(next) = under_way.pop_front() else { break };
-        let Ok(packed) = next.recv() else {
-            return Err(io::Error::other("a thread that compresses has ended"));
-        };
-        if let Some(of_block) = &packed.crc {
-            crc.combine(of_block);
-        }
-        if !packed.bytes.is_empty() && !outlet.give(Bytes::from_owner(packed.bytes)) {
+        passed.add(&buffer);
+        if !to(Bytes::from_owner(buffer)) {
             return Ok(None);
         }
     }
-    if gzip && !outlet.give(Bytes::from_owner(block::gzip_trailer(&crc))) {
+    let digest = passed.hasher.finish();
+    Ok(Some(Made { digest: digest.clone(), size: passed.bytes, diff_id: digest, uncompressed: passed.bytes }))
+}
+
+fn pack(
+    from: &mut dyn Read,
+    compression: &Compression,
+    workers: &Workers,
+    to: &mut dyn FnMut(Bytes) -> bool,
+) -> io::Result<Option<Made>> {
+    let is_gzip = compression.algorithm == Algorithm::Gzip;
+    let (mut inside, mut outside) = (Passed::new(), Passed::new());
+    let mut give = |piece: Bytes| {
+        outside.add(&piece);
+        to(piece)
+    };
+    if is_gzip && !give(Bytes::from_static(&block::GZIP_HEADER)) {
         return Ok(None);
     }
-    Ok(Some(Made { digest: outlet.hasher.finish(), size: outlet.size, diff_id: inside.finish(), uncompressed }))
+    let mut crc = Crc::new();
+    let mut under_way: VecDeque<Receiver<Packed>> = VecDeque::new();
+    // What matches of the next block may point to.
+    let mut before = Vec::with_capacity(if is_gzip { deflate::WINDOW } else { 0 });
+    let mut is_at_end = false;
+    while !is_at_end || !under_way.is_empty() {
+        if !is_at_end && under_way.len() < workers.ahead() {
+            let mut window = workers.buffer();
+            window.push(&before);
+            window.fill(from)?;
+            let block = &window[before.len()..];
+            is_at_end = block.len() < BLOCK;
+            if block.is_empty() && inside.bytes > 0 {
+                continue;
+            }
+            inside.add(block);
+            let start = before.len();
+            if is_gzip {
+                before.clear();
+                before.extend_from_slice(&window[window.len().saturating_sub(deflate::WINDOW)..]);
+            }
+            under_way.push_back(workers.pack(window, start, compression));
+        } else if let Some(next) = under_way.pop_front() {
+            let ended = |_| io::Error::other("a thread that compresses has ended");
+            let Packed { bytes, crc: of_block } = next.recv().map_err(ended)?;
+            if let Some(of_block) = &of_block {
+                crc.combine(of_block);
+            }
+            if !bytes.is_empty() && !give(Bytes::from_owner(bytes)) {
+                return Ok(None);
+            }
+        }
+    }
+    if is_gzip && !give(Bytes::from_owner(block::gzip_trailer(&crc))) {
+        return Ok(None);
+    }
+    let Passed { hasher, bytes: uncompressed } = inside;
+    let (digest, size) = (outside.hasher.finish(), outside.bytes);
+    Ok(Some(Made { digest, size, diff_id: hasher.finish(), uncompressed }))
 }
 
 #[cfg(test)]

@@ -12,18 +12,17 @@ use super::buffers::{Buffer, Buffers};
 
 /// A block that is to be compressed.
 struct Order {
-    block: Arc<Buffer>,
-    before: Option<Arc<Buffer>>,
+    window: Buffer,
+    start: usize,
     compression: Compression,
     to: SyncSender<Packed>,
 }
 
 impl Order {
     fn carry_out(self, packer: &mut Packer, into: Buffer) {
-        let before = self.before.as_deref().map_or(&[][..], |before| before);
-        let made = packer.pack(&self.block, before, &self.compression, into);
+        let made = packer.pack(&self.window, self.start, &self.compression, into);
         // Before the answer, so that its buffer is free when the stream asks for the next.
-        drop((self.block, self.before));
+        drop(self.window);
         // Nobody waits for it any more when the stream was given up.
         let _ = self.to.send(made);
     }
@@ -96,15 +95,10 @@ impl Workers {
         self.0.buffers.take()
     }
 
-    /// Has `block` compressed, which comes after `before`.
-    pub(super) fn pack(
-        &self,
-        block: Arc<Buffer>,
-        before: Option<Arc<Buffer>>,
-        compression: &Compression,
-    ) -> Receiver<Packed> {
+    /// Has `window` compressed from `start` on.
+    pub(super) fn pack(&self, window: Buffer, start: usize, compression: &Compression) -> Receiver<Packed> {
         let (to, packed) = sync_channel(1);
-        let order = Order { block, before, compression: *compression, to };
+        let order = Order { window, start, compression: *compression, to };
         if self.0.threads == 0 {
             // A system that gives no more threads: slowly, then.
             order.carry_out(&mut Packer::default(), self.buffer());
