@@ -26,11 +26,11 @@ pub(super) fn source_hint(error: &SourceError) -> String {
                  DESTINATION"
             )
         }
-        SourceError::Missing { .. } => "SOURCE is a folder with `oci-layout` and `index.json`, as `buildah push IMAGE \
-             oci:DIR` or `docker buildx build -o type=oci,tar=false,dest=DIR` write it"
+        SourceError::Missing { .. } => "SOURCE is a folder with `oci-layout` and `index.json`, an OCI or `docker save` archive, \
+             `-` for one from standard input, or docker-daemon:NAME for an engine's image"
             .to_owned(),
         SourceError::EmptyChoice { .. } | SourceError::Digest(_) => {
-            "choose an image with DIR:NAME or DIR@sha256:DIGEST".to_owned()
+            "choose an image with SOURCE:NAME or SOURCE@sha256:DIGEST".to_owned()
         }
     }
 }

@@ -120,9 +120,11 @@ fn sources_that_are_not_read_name_the_way() {
     rows! {
         "containers-storage:x h.example/app" [] => 2 ["containers-storage", "podman save", "ecr-push"];
         "containerd:x h.example/app" [] => 2 ["containerd", "ctr image export", "ecr-push DIR"];
-        "docker-daemon:x h.example/app" [] => 2 ["docker-daemon:x", "skopeo copy"];
-        "oci-archive:x.tar h.example/app" [] => 2 ["oci-archive:x.tar", "tar -xf"];
-        "- h.example/app" [] => 2 ["\"-\"", "tar -xf"];
+        "docker-daemon: h.example/app" [] => 2 ["ends where the choice"];
+        "-: h.example/app" [] => 2 ["ends where the choice"];
+        "oci-archive:x.tar h.example/app" [] => 3 ["there is nothing at x.tar"];
+        "oci-archive:DIR h.example/app" [] => 3 ["is a folder and not a file"];
+        "- h.example/app" [] => 3 ["standard input is empty"];
         "DIR: h.example/app" [] => 2 ["ends where the choice"];
         "DIR@sha256:abc h.example/app" [] => 2 ["sha256:abc"];
         "DIR:v9 h.example/app" [] => 2 [":v9", ":v1"];

@@ -369,7 +369,7 @@ fn what_is_no_layout_folder_is_named() {
     fs::create_dir(layout.parent().join("empty")).unwrap();
     fs::write(layout.parent().join("file"), "text").unwrap();
     check("empty", &["is not an OCI image layout"]);
-    check("file", &["is not a folder"]);
+    check("file", &["not a tar"]);
     check("missing", &["there is nothing at"]);
 }
 
