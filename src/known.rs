@@ -6,8 +6,6 @@
 //! The folder may hold more, a file for each matter; this one is `blobs.jsonl`: a line with the version, then one for each
 //! blob of a registry, the latest first.
 
-pub mod layers;
-
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
