@@ -3,29 +3,18 @@
 //! It saves work and is never needed. Whatever is wrong with it, a push goes on as if it weren't there, and nothing but a
 //! destination that was read back is ever written into it. It holds no secrets.
 //!
-//! The folder may hold more, a file for each matter; this one is `blobs.jsonl`: a line with the version, then one for each
-//! blob of a registry, the latest first.
+//! The folder holds a file for each matter. This one is `blobs.jsonl`: a line for each blob of a registry, the latest first.
+
+mod file;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use self::file::today;
 use crate::oci::digest::Digest;
 use crate::oci::reference::{Host, Repository};
-
-/// The file's name in its folder.
-const FILE: &str = "blobs.jsonl";
-
-/// What the names of files begin with that are being written.
-const ASIDE: &str = ".blobs.jsonl.";
-
-/// The version of the file's form. Another one is as good as no file.
-const VERSION: u32 = 1;
 
 /// The most blobs that it holds.
 const MOST_BLOBS: usize = 10_000;
@@ -36,20 +25,6 @@ const MOST_BYTES: usize = 2 * 1024 * 1024;
 /// The most repositories that are remembered for a blob: one is enough to mount from, and it may go away.
 const MOST_REPOSITORIES: usize = 4;
 
-/// What nobody has seen for so many days is forgotten: repositories expire images, and a mount that is refused is a wasted
-/// round trip.
-const MOST_DAYS: u64 = 45;
-
-const DAY: Duration = Duration::from_hours(24);
-
-/// What is written aside and left behind longer than this was left behind by a crash.
-const ABANDONED: Duration = Duration::from_hours(1);
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Head {
-    version: u32,
-}
-
 /// A blob of a registry, as a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Line {
@@ -59,6 +34,22 @@ struct Line {
     repositories: Vec<String>,
     /// The day on which it was last seen, since 1970.
     day: u64,
+}
+
+impl file::Line for Line {
+    const FILE: &'static str = "blobs.jsonl";
+    const VERSION: u32 = 1;
+    const MOST_LINES: usize = MOST_BLOBS;
+    const MOST_BYTES: usize = MOST_BYTES;
+    type Key = (String, String);
+
+    fn key(&self) -> Self::Key {
+        (self.registry.clone(), self.digest.clone())
+    }
+
+    fn day(&self) -> u64 {
+        self.day
+    }
 }
 
 /// Where a blob is.
@@ -83,11 +74,6 @@ pub struct Lessons {
     pub stale: Vec<(Repository, Digest)>,
 }
 
-/// The number of today.
-fn today() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() / DAY.as_secs()
-}
-
 impl Known {
     /// The repositories of `registry` that had the blob when they were last seen, the latest first.
     #[must_use]
@@ -104,14 +90,7 @@ impl Known {
 
     /// Reads a file's text; what makes no sense is not known. `today` is the number of a day.
     fn parse(text: &str, today: u64) -> Self {
-        let mut lines = text.lines();
-        let head = lines.next().and_then(|line| serde_json::from_str::<Head>(line).ok());
-        if head != Some(Head { version: VERSION }) {
-            return Self::default();
-        }
-        let fresh = |line: &Line| line.day.saturating_add(MOST_DAYS) >= today && line.day <= today + 1;
-        let parsed = lines.filter_map(|line| serde_json::from_str::<Line>(line).ok()).filter(fresh);
-        let places = parsed.take(MOST_BLOBS).map(|line| {
+        let places = file::parse(text, today).map(|line: Line| {
             let Line { registry, digest, repositories, day } = line;
             ((registry, digest), Places { repositories, day })
         });
@@ -122,18 +101,10 @@ impl Known {
     fn text(&self) -> String {
         let mut sorted: Vec<_> = self.places.iter().collect();
         sorted.sort_by(|(a, of_a), (b, of_b)| of_b.day.cmp(&of_a.day).then_with(|| a.cmp(b)));
-        let mut text = serde_json::to_string(&Head { version: VERSION }).unwrap_or_default() + "\n";
-        for ((registry, digest), places) in sorted.into_iter().take(MOST_BLOBS) {
+        file::text(sorted.into_iter().map(|((registry, digest), places)| {
             let Places { repositories, day } = places.clone();
-            let line = Line { registry: registry.clone(), digest: digest.clone(), repositories, day };
-            let line = serde_json::to_string(&line).unwrap_or_default();
-            if text.len() + line.len() + 1 > MOST_BYTES {
-                break;
-            }
-            text += &line;
-            text.push('\n');
-        }
-        text
+            Line { registry: registry.clone(), digest: digest.clone(), repositories, day }
+        }))
     }
 
     /// Takes in what a run has learned, and says whether anything is new.
@@ -169,65 +140,22 @@ impl Known {
     /// What the file in `folder` says; nothing if it can't be read.
     #[must_use]
     pub fn read(folder: &Path) -> Self {
-        match text(&folder.join(FILE)) {
-            Ok(text) => Self::parse(&text, today()),
-            Err(error) => {
-                tracing::debug!("{}: {error}", folder.join(FILE).display());
-                Self::default()
-            }
-        }
+        Self::parse(&file::read::<Line>(folder), today())
     }
 }
 
 /// Adds what a run has learned to the file in `folder`, beside what others wrote meanwhile. A failure is nobody's concern.
 pub fn learn(folder: &Path, lessons: &Lessons) {
-    if let Err(error) = write(folder, lessons) {
-        tracing::debug!("{}: {error}", folder.join(FILE).display());
-    }
-}
-
-fn write(folder: &Path, lessons: &Lessons) -> io::Result<()> {
     let mut known = Known::read(folder);
-    if !known.learn(lessons, today()) {
-        return Ok(());
+    // Of two who write at once one may lose what it learned, and will learn it again.
+    if known.learn(lessons, today()) {
+        file::write::<Line>(folder, &known.text());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    sweep(folder);
-    // Written aside and renamed: whoever reads meanwhile finds the old file or the new one. Of two who write at once one
-    // may lose what it learned, and will learn it again. Containers that share the folder may share their process's number,
-    // too.
-    let aside = folder.join(format!("{ASIDE}{}-{:016x}", std::process::id(), fastrand::u64(..)));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    let written = file.write_all(known.text().as_bytes()).and_then(|()| fs::rename(&aside, folder.join(FILE)));
-    if written.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    written
-}
-
-/// Removes what a crash left behind.
-fn sweep(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
-        if entry.file_name().to_string_lossy().starts_with(ASIDE) && age.is_some_and(|age| age > ABANDONED) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// A file's text, if it is a regular file of a size that it may have: opening a FIFO would wait for its writer.
-fn text(path: &Path) -> io::Result<String> {
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() || metadata.len() > MOST_BYTES as u64 {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut text = String::new();
-    fs::File::open(path)?.take(MOST_BYTES as u64).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::file::MOST_DAYS;
     use super::*;
     use crate::oci::digest::Algorithm;
     use crate::oci::reference::Reference;
