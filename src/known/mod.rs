@@ -4,8 +4,12 @@
 //! destination that was read back is ever written into it. It holds no secrets.
 //!
 //! The folder holds a file for each matter. This one is `blobs.jsonl`: a line for each blob of a registry, the latest first.
+//! [`layers`], [`configs`] and [`members`] have theirs.
 
+pub mod configs;
 mod file;
+pub mod layers;
+pub mod members;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
