@@ -1,5 +1,6 @@
 //! Takes the local image away, once it is known to be somewhere else.
 
+pub mod engine;
 pub mod layout;
 mod reach;
 mod skeleton;
@@ -9,13 +10,14 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::oci::digest::Digest;
+use crate::source::engine::EngineError;
 use crate::source::layout::LayoutError;
 use crate::source::walk::Defect;
 
 /// What a clean-up removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cleaned {
-    /// Names that left the index.
+    /// Names that left the index, or the engine, as it spells them.
     pub names: Vec<String>,
     /// Files that were removed below `blobs`.
     pub blobs: usize,
@@ -23,6 +25,8 @@ pub struct Cleaned {
     pub freed: u64,
     /// Whether the folder itself is gone.
     pub folder: bool,
+    /// Of an engine: whether it deleted the image itself, once its last name was gone.
+    pub image: Option<bool>,
 }
 
 /// Something that couldn't be removed.
@@ -93,6 +97,34 @@ pub enum CleanupError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// An engine can't be asked, or fails.
+    #[error("{}{image} is kept", gone(cleaned))]
+    Engine {
+        /// The image, or the first name of it that is kept.
+        image: String,
+        /// What was removed before.
+        cleaned: Cleaned,
+        /// Why.
+        source: Box<EngineError>,
+    },
+    /// An engine's name stands for another image by now.
+    #[error("{}{name} is kept: it has been given to {now} meanwhile", gone(cleaned))]
+    NameGiven {
+        /// The name.
+        name: String,
+        /// The ID that it stands for now.
+        now: String,
+        /// What was removed before.
+        cleaned: Cleaned,
+    },
+    /// An image of an engine has no name that the run named.
+    #[error("{id} is kept: no name of it was given{}", others(names))]
+    Unnamed {
+        /// Its ID.
+        id: String,
+        /// The names that it has.
+        names: Vec<String>,
+    },
     /// The image's name is gone, and files are left.
     #[error("these could not be removed:{}", lines(left))]
     Left {
@@ -101,6 +133,17 @@ pub enum CleanupError {
         /// What was not.
         left: Vec<Left>,
     },
+}
+
+fn gone(cleaned: &Cleaned) -> String {
+    match cleaned.names.as_slice() {
+        [] => String::new(),
+        names => format!("{} is gone, and ", names.join(", ")),
+    }
+}
+
+fn others(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("; it is called {}", names.join(", ")) }
 }
 
 fn digests(digests: &[Digest]) -> String {

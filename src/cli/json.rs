@@ -75,13 +75,20 @@ fn cleanup(cleanup: &Cleanup) -> Value {
     match cleanup {
         Cleanup::NotAsked => json!({"status": "notAsked"}),
         Cleanup::NotDone => json!({"status": "notDone"}),
-        Cleanup::Done(cleaned) => json!({
-            "status": "done",
-            "namesRemoved": cleaned.names,
-            "blobsRemoved": cleaned.blobs,
-            "bytesFreed": cleaned.freed,
-            "folderRemoved": cleaned.folder,
-        }),
+        Cleanup::Done(cleaned) => match cleaned.image {
+            Some(deleted) => json!({
+                "status": "done",
+                "namesRemoved": cleaned.names,
+                "imageRemoved": deleted,
+            }),
+            None => json!({
+                "status": "done",
+                "namesRemoved": cleaned.names,
+                "blobsRemoved": cleaned.blobs,
+                "bytesFreed": cleaned.freed,
+                "folderRemoved": cleaned.folder,
+            }),
+        },
         Cleanup::Failed(error) => json!({
             "status": "failed",
             "error": failure(error),

@@ -63,6 +63,15 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
             lines.push("clean-up: SOURCE is kept".to_owned());
         }
         Cleanup::Done(cleaned) => {
+            if let Some(deleted) = cleaned.image {
+                let names = cleaned.names.join(" ");
+                lines.push(match (cleaned.names.is_empty(), deleted) {
+                    (true, _) => "clean-up: the engine had nothing left to remove".to_owned(),
+                    (false, true) => format!("clean-up: {names} gone from the engine, and the image with it"),
+                    (false, false) => format!("clean-up: {names} gone from the engine; the image stays, for it has more names"),
+                });
+                return lines;
+            }
             let names = match cleaned.names.as_slice() {
                 [] => String::new(),
                 names => {

@@ -11,6 +11,7 @@ use crate::push::upload::UploadError;
 use crate::registry::failure::{Network, Oddity, RegistryError};
 use crate::scan::ScanError;
 use crate::source::SourceError;
+use crate::source::engine::EngineError;
 use crate::source::folder::FileError;
 use crate::source::layout::LayoutError;
 use crate::source::walk::Defect;
@@ -168,6 +169,12 @@ pub(super) fn cleanup_hint(error: &CleanupError) -> String {
     let what = match error {
         CleanupError::Withheld { .. } => "remove it by hand if these layers may go",
         CleanupError::Left { .. } | CleanupError::Kept { .. } => "remove what is named by hand",
+        CleanupError::Engine { source, .. } => match &**source {
+            EngineError::InUse { .. } => "remove the container, then the image: `docker rm`, `docker rmi`",
+            _ => "remove it by hand: `docker rmi`",
+        },
+        CleanupError::NameGiven { .. } => "somebody else uses this name",
+        CleanupError::Unnamed { .. } => "remove it by hand (`docker rmi`), or give SOURCE by its name",
         CleanupError::Layout(_)
         | CleanupError::NameMoved { .. }
         | CleanupError::Unclear { .. }

@@ -14,6 +14,7 @@ pub(crate) enum Tool {
     Skopeo,
     Buildah,
     Podman,
+    Dockerd,
     Umoci,
     Moto,
 }
@@ -26,6 +27,7 @@ impl Tool {
             Self::Skopeo => ("ECR_PUSH_TEST_SKOPEO", "skopeo"),
             Self::Buildah => ("ECR_PUSH_TEST_BUILDAH", "buildah"),
             Self::Podman => ("ECR_PUSH_TEST_PODMAN", "podman"),
+            Self::Dockerd => ("ECR_PUSH_TEST_DOCKERD", "dockerd"),
             Self::Umoci => ("ECR_PUSH_TEST_UMOCI", "umoci"),
             // One on PATH might be of any version, or pyenv's shim for none at all: only what the variable names will do.
             Self::Moto => ("ECR_PUSH_TEST_MOTO_SERVER", "moto_server in ECR_PUSH_TEST_MOTO_SERVER"),

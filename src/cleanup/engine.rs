@@ -1,0 +1,93 @@
+//! Removes an image's names from an engine, as `docker rmi` would: without force, and the image with its last name.
+//!
+//! Takes only names that the run named: SOURCE's, and those of destinations that the engine has for the same image. Other
+//! names stay, and with them the image.
+
+use super::{Cleaned, CleanupError};
+use crate::source::engine::{Engine, EngineError, EngineImage, spelled};
+
+/// Removes `source_name`, and those of `destinations` (`HOST/REPOSITORY:TAG`) that the engine has for `image`.
+///
+/// `source_name` is none for a SOURCE that was given by ID or digest. Of every name it is looked again right before it goes
+/// whether it still is this image's. SOURCE's own goes last: while a container keeps the image it keeps that name.
+///
+/// # Errors
+/// When a name can't be removed, or is another image's by now; those before it are gone then. When the image has no name that
+/// the run named.
+pub async fn clean(
+    engine: &Engine,
+    image: &EngineImage,
+    source_name: Option<&str>,
+    destinations: &[String],
+) -> Result<Cleaned, CleanupError> {
+    let mut cleaned = Cleaned { image: Some(false), ..Cleaned::default() };
+    let names = match engine.image(&image.id).await {
+        Ok(now) => now.names,
+        // Somebody else was faster.
+        Err(EngineError::Gone { .. }) => return Ok(Cleaned { image: Some(true), ..cleaned }),
+        Err(error) => return Err(kept(&image.id, cleaned, error)),
+    };
+    let named = named(&names, source_name, destinations);
+    if named.is_empty() && source_name.is_none() {
+        return Err(CleanupError::Unnamed { id: image.id.clone(), names });
+    }
+    // A name of SOURCE's that isn't this image's any more is another's, or nobody's.
+    let moved = source_name.filter(|name| spelled(name, &names).is_none());
+    for name in named.into_iter().chain(moved) {
+        match engine.image(name).await {
+            Ok(now) if now.id == image.id => {}
+            Ok(now) => return Err(CleanupError::NameGiven { name: name.to_owned(), now: now.id, cleaned }),
+            Err(EngineError::Gone { .. }) => continue,
+            Err(error) => return Err(kept(name, cleaned, error)),
+        }
+        match engine.remove(name).await {
+            Ok(removed) => {
+                cleaned.image = Some(removed.deleted);
+                cleaned.names.push(name.to_owned());
+            }
+            Err(EngineError::Gone { .. }) => {}
+            Err(error) => return Err(kept(name, cleaned, error)),
+        }
+    }
+    Ok(cleaned)
+}
+
+/// Those of an image's `names` that go: the destinations' and then SOURCE's, each once.
+fn named<'a>(names: &'a [String], source_name: Option<&str>, destinations: &[String]) -> Vec<&'a str> {
+    let source = source_name.and_then(|name| spelled(name, names));
+    let mut named: Vec<&str> = Vec::new();
+    for name in destinations.iter().filter_map(|name| spelled(name, names)) {
+        if Some(name) != source && !named.contains(&name) {
+            named.push(name);
+        }
+    }
+    named.extend(source);
+    named
+}
+
+fn kept(image: &str, cleaned: Cleaned, error: EngineError) -> CleanupError {
+    CleanupError::Engine { image: image.to_owned(), cleaned, source: Box::new(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_named_goes() {
+        let check = |names: &[&str], source: Option<&str>, destinations: &[&str], expected: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            let names = owned(names);
+            assert_eq!(named(&names, source, &owned(destinations)), expected, "{source:?} {destinations:?} of {names:?}");
+        };
+        let ecr = "1.dkr.ecr.example/app:v1";
+        check(&["app:v1"], Some("app:v1"), &[ecr], &["app:v1"]);
+        check(&["app:v1", ecr, "app:v2"], Some("app:v1"), &[ecr], &[ecr, "app:v1"]);
+        check(&["app:latest", ecr], Some("app"), &[ecr, ecr], &[ecr, "app:latest"]);
+        check(&["localhost/app:v1", ecr], Some("app:v1"), &[ecr], &[ecr, "localhost/app:v1"]);
+        check(&[ecr], Some(ecr), &[ecr], &[ecr]);
+        check(&["app:v1", ecr], None, &[ecr], &[ecr]);
+        check(&["app:v1"], None, &[ecr], &[]);
+        check(&["app:v2"], Some("app:v1"), &[ecr], &[]);
+    }
+}
