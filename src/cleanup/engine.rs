@@ -27,13 +27,13 @@ pub async fn clean(
         Err(EngineError::Gone { .. }) => return Ok(Cleaned { image: Some(true), ..cleaned }),
         Err(error) => return Err(kept(&image.id, cleaned, error)),
     };
-    let named = named(&names, source_name, destinations);
-    if named.is_empty() && source_name.is_none() {
+    let going = going(&names, source_name, destinations);
+    if going.is_empty() && source_name.is_none() {
         return Err(CleanupError::Unnamed { id: image.id.clone(), names });
     }
     // A name of SOURCE's that isn't this image's any more is another's, or nobody's.
     let moved = source_name.filter(|name| spelled(name, &names).is_none());
-    for name in named.into_iter().chain(moved) {
+    for name in going.into_iter().chain(moved) {
         match engine.image(name).await {
             Ok(now) if now.id == image.id => {}
             Ok(now) => return Err(CleanupError::NameGiven { name: name.to_owned(), now: now.id, cleaned }),
@@ -53,16 +53,16 @@ pub async fn clean(
 }
 
 /// Those of an image's `names` that go: the destinations' and then SOURCE's, each once.
-fn named<'a>(names: &'a [String], source_name: Option<&str>, destinations: &[String]) -> Vec<&'a str> {
+fn going<'a>(names: &'a [String], source_name: Option<&str>, destinations: &[String]) -> Vec<&'a str> {
     let source = source_name.and_then(|name| spelled(name, names));
-    let mut named: Vec<&str> = Vec::new();
+    let mut going: Vec<&str> = Vec::new();
     for name in destinations.iter().filter_map(|name| spelled(name, names)) {
-        if Some(name) != source && !named.contains(&name) {
-            named.push(name);
+        if Some(name) != source && !going.contains(&name) {
+            going.push(name);
         }
     }
-    named.extend(source);
-    named
+    going.extend(source);
+    going
 }
 
 fn kept(image: &str, cleaned: Cleaned, error: EngineError) -> CleanupError {
@@ -78,7 +78,11 @@ mod tests {
         let check = |names: &[&str], source: Option<&str>, destinations: &[&str], expected: &[&str]| {
             let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
             let names = owned(names);
-            assert_eq!(named(&names, source, &owned(destinations)), expected, "{source:?} {destinations:?} of {names:?}");
+            assert_eq!(
+                named(&names, source, &owned(destinations)),
+                expected,
+                "{source:?} {destinations:?} of {names:?}"
+            );
         };
         let ecr = "1.dkr.ecr.example/app:v1";
         check(&["app:v1"], Some("app:v1"), &[ecr], &["app:v1"]);

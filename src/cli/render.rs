@@ -68,7 +68,9 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
                 lines.push(match (cleaned.names.is_empty(), deleted) {
                     (true, _) => "clean-up: the engine had nothing left to remove".to_owned(),
                     (false, true) => format!("clean-up: {names} gone from the engine, and the image with it"),
-                    (false, false) => format!("clean-up: {names} gone from the engine; the image stays, for it has more names"),
+                    (false, false) => {
+                        format!("clean-up: {names} gone from the engine; the image stays, for it has more names")
+                    }
                 });
                 return lines;
             }

@@ -185,7 +185,12 @@ pub async fn clean(
     if cancel.is_cancelled() {
         return Err(Error::Interrupted { open: 0 });
     }
-    report.cleanup = match origin.clean(&job.options, reporter, cancel).await? {
+    let tagged = |destination: &DestinationReport| {
+        let repository = destination.repository.to_string();
+        destination.tags.iter().map(move |(tag, _)| format!("{repository}:{tag}")).collect::<Vec<_>>()
+    };
+    let names: Vec<String> = report.destinations.iter().flat_map(tagged).collect();
+    report.cleanup = match origin.clean(&names, &job.options, reporter, cancel).await? {
         Ok(cleaned) => Cleanup::Done(cleaned),
         Err(CleanupError::Locked { .. }) if cancel.is_cancelled() => return Err(Error::Interrupted { open: 0 }),
         Err(error) => Cleanup::Failed(Error::Cleanup(error)),

@@ -281,12 +281,13 @@ fn patience(
 }
 
 impl Origin {
-    /// Takes the image away.
+    /// Takes the image away. `pushed` are the names that it has in the registries by now.
     ///
     /// # Errors
     /// The outer one when nobody knows what became of it, the inner one when something is left.
     pub(super) async fn clean(
         self,
+        pushed: &[String],
         options: &Options,
         reporter: &Arc<dyn Reporter>,
         cancel: &CancellationToken,
@@ -301,7 +302,10 @@ impl Origin {
                 let cleaning = tokio::task::spawn_blocking(move || cleanup::layout::clean(&folder, &removal, wait));
                 cleaning.await.map_err(Error::task)
             }
-            Self::Archive | Self::Engine { .. } => Ok(Ok(Cleaned::default())),
+            Self::Archive => Ok(Ok(Cleaned::default())),
+            Self::Engine { engine, image } => {
+                Ok(cleanup::engine::clean(&engine, &image, image.named.as_deref(), pushed).await)
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod builders;
 mod clients;
 mod docker_config;
 mod doctor;
+mod engine;
 mod moto;
 mod mounts;
 mod proxy;

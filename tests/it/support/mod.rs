@@ -33,6 +33,18 @@ pub(crate) fn has_tool(program: &str) -> bool {
     false
 }
 
+/// Whether the tests run as root, which `what` needs. Without it a test fails, unless the environment allows it to be left
+/// out.
+#[expect(clippy::print_stdout, reason = "what is left out is said where tests speak")]
+pub(crate) fn has_root(what: &str) -> bool {
+    if command::is_root() {
+        return true;
+    }
+    assert!(std::env::var_os(LEFT_OUT).is_some(), "{what} needs root, and {LEFT_OUT}=1 leaves this test out");
+    println!("left out: {what} needs root");
+    false
+}
+
 /// A local-ecr with an empty repository `app`.
 pub(crate) fn ecr() -> LocalEcr {
     start(builder())

@@ -13,7 +13,7 @@ mod tool;
 pub(crate) use authority::Authority;
 pub(crate) use cutter::Cutter;
 pub(crate) use docker_registry::{DockerRegistry, Guard, Logged, Login};
-pub(crate) use engine::{Engine, Kind};
+pub(crate) use engine::{Engine, Kind, Saved};
 pub(crate) use front::{Asked, Front, Said};
 pub(crate) use moto::Moto;
 pub(crate) use token::{Notary, REFRESH_TOKEN};
