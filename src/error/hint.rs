@@ -27,9 +27,11 @@ pub(super) fn source_hint(error: &SourceError) -> String {
                  DESTINATION"
             )
         }
-        SourceError::Missing { .. } => "SOURCE is a folder with `oci-layout` and `index.json`, an OCI or `docker save` archive, \
+        SourceError::Missing { .. } => {
+            "SOURCE is a folder with `oci-layout` and `index.json`, an OCI or `docker save` archive, \
              `-` for one from standard input, or docker-daemon:NAME for an engine's image"
-            .to_owned(),
+                .to_owned()
+        }
         SourceError::EmptyChoice { .. } | SourceError::Digest(_) => {
             "choose an image with SOURCE:NAME or SOURCE@sha256:DIGEST".to_owned()
         }

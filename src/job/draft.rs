@@ -36,6 +36,8 @@ pub(super) struct Docker {
     pub(super) size: u64,
     /// The engine's name for it, which mostly is the config's digest.
     pub(super) id: Option<Digest>,
+    /// Whether an engine has it.
+    pub(super) exported: bool,
 }
 
 /// A layer of what docker keeps.
@@ -71,6 +73,14 @@ impl Draft {
             docker.config = Some(docker.find_config(heard)?);
         }
         Ok(())
+    }
+
+    /// The config, where an engine had to be asked for it.
+    pub(super) fn heard_config(&self) -> Option<Bytes> {
+        match self {
+            Self::Image(_) => None,
+            Self::Docker(docker) => docker.config.clone().filter(|_| docker.exported),
+        }
     }
 
     /// How many blobs it will have.

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::draft::{Draft, Layers, held, repacked};
+use super::{RECORD, aside, within};
+use crate::compress::Made;
 use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::image::{Content, Image, Raw};
-use crate::known::layers::Layers as Record;
+use crate::known::{self, layers::Layers as Record};
 use crate::push::sessions::Sessions;
 use crate::push::streams::{self, Recipe, Streamed, Supply};
 use crate::push::{Destination, PushOptions};
@@ -66,6 +68,9 @@ impl Making {
     /// Forgets what the record said.
     pub(super) fn forget(&mut self) {
         self.layers.retain(|_, layer| !matches!(layer.content, Content::Made(_)));
+        if let Supply::Export(exporter) = &mut self.recipe.supply {
+            exporter.forget();
+        }
     }
 
     /// Layers that nobody knows yet.
@@ -100,6 +105,29 @@ impl Making {
         Ok(streamed)
     }
 
-    /// Notes for the next push what layers have become.
-    pub(super) async fn learn(&self, cache: Option<&Path>) {}
+    /// Notes for the next push what layers have become, and what an export told.
+    pub(super) async fn learn(&self, cache: Option<&Path>, streamed: &Streamed) {
+        let Some(folder) = cache.map(Path::to_owned) else { return };
+        let recipe = self.recipe.compression.recipe();
+        let layers = streamed.made.values().map(|made| {
+            let Made { digest, size, diff_id, .. } = made.clone();
+            known::layers::Layer { diff_id, recipe: recipe.clone(), digest, size }
+        });
+        let layers: Vec<_> = layers.collect();
+        let members = match &self.recipe.supply {
+            Supply::Export(exporter) => exporter.heard().names.into_iter().collect(),
+            Supply::AtHand => Vec::new(),
+        };
+        let config = self.draft.heard_config();
+        let learning = aside(move || {
+            known::layers::learn(&folder, &layers);
+            if !members.is_empty() {
+                known::members::learn(&folder, &members);
+            }
+            if let Some(config) = config {
+                known::configs::learn(&folder, &config);
+            }
+        });
+        within(RECORD, learning).await;
+    }
 }

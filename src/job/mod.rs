@@ -253,9 +253,10 @@ impl Run<'_> {
         tokens.arrive(&mut registries).await?;
         let mut options = self.options(making.recipe());
         let mut tried = self.attempt(&mut making, &mut options, &registries, image).await?;
-        if tried.outcomes.iter().filter_map(|outcome| outcome.error.as_ref()).any(PushError::is_of_record) {
+        if tried.errors().any(PushError::is_of_record) {
             // The record is wrong about a layer, and nothing may depend on it: no manifest has been written yet.
             making.forget();
+            options.recipe = making.recipe();
             tried = self.attempt(&mut making, &mut options, &registries, None).await?;
         }
         let Tried { image, outcomes, mut failed } = tried;
@@ -282,7 +283,7 @@ impl Run<'_> {
             let asked = self.job.destinations.iter().any(|destination| destination.digest.is_some());
             let meanwhile: &[Destination] = if asked { &[] } else { &destinations };
             let streamed = making.finish(meanwhile, options, self.sessions, self.reporter).await?;
-            making.learn(self.job.options.cache.as_deref()).await;
+            making.learn(self.job.options.cache.as_deref(), &streamed).await;
             destinations = sort_out(destinations, streamed, asked, &mut failed)?;
             image = making.image()?;
             if let Some(image) = &image {
@@ -354,6 +355,16 @@ struct Tried {
     /// Of the destinations that got as far, in their order.
     outcomes: Vec<Outcome>,
     failed: HashMap<Repository, Failure>,
+}
+
+impl Tried {
+    fn errors(&self) -> impl Iterator<Item = &PushError> {
+        let early = self.failed.values().filter_map(|failure| match failure {
+            Failure::Push(error) => Some(error),
+            Failure::Unreached(_) => None,
+        });
+        self.outcomes.iter().filter_map(|outcome| outcome.error.as_ref()).chain(early)
+    }
 }
 
 /// Why a destination failed before the image was pushed.

@@ -1,6 +1,6 @@
 //! Reads SOURCE, whatever it is, and keeps what its clean-up needs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,16 +8,16 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Options;
 use super::draft::{Docker, DockerLayer, Draft};
 use super::make::Making;
+use super::{Options, RECORD, aside, within};
 use crate::cleanup::layout::Removal;
 use crate::cleanup::{self, Cleaned, CleanupError};
 use crate::compress::{Algorithm, Compression, Packing, Workers};
 use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::image::{Content, Image, Part, Raw, Role};
-use crate::known::layers::Layers as Record;
+use crate::known::{self, layers::Layers as Record};
 use crate::oci::digest::{self, Digest, Hasher};
 use crate::push::streams::{Exporter, Recipe, Supply};
 use crate::repack::assemble::Layer;
@@ -71,9 +71,10 @@ pub(super) async fn read(
         let (engine, image) = Engine::find(&options.engine, &options.access, image).await?;
         let (draft, layers) = match &image.manifest {
             Some(manifest) => stored(&engine, &image, manifest, options).await?,
-            None => (Draft::Docker(exported(&image)), image.diff_ids.clone()),
+            None => (Draft::Docker(exported(&image, options).await), image.diff_ids.clone()),
         };
-        let exporter = Exporter::new(engine.clone(), &image.id, &layers, HashMap::new());
+        let members = recorded(options, known::members::Members::read).await.unwrap_or_default();
+        let exporter = Exporter::new(engine.clone(), &image.id, &layers, members);
         let making = begin(draft, options, recipe(Supply::Export(exporter))).await?;
         return Ok((Origin::Engine { engine, image }, making));
     }
@@ -99,11 +100,9 @@ pub(super) async fn read(
 
 /// Sees what is known of an image's layers.
 async fn begin(draft: Draft, options: &Options, recipe: Recipe) -> Result<Making, Error> {
-    let (cache, all) = (options.cache.clone(), options.recompress);
-    let beginning = tokio::task::spawn_blocking(move || {
-        let record = cache.as_deref().map(Record::read).unwrap_or_default();
-        Making::begin(draft, all, recipe, &record)
-    });
+    let all = options.recompress;
+    let record = recorded(options, Record::read).await.unwrap_or_default();
+    let beginning = tokio::task::spawn_blocking(move || Making::begin(draft, all, recipe, &record));
     beginning.await.map_err(Error::task)?
 }
 
@@ -128,21 +127,27 @@ async fn stored(
     Ok((Draft::Image(image), layers))
 }
 
-/// An engine's image, of which only an export can tell more.
-fn exported(image: &EngineImage) -> Docker {
+/// An engine's image, of which only an export can tell more; unless its config is known from an earlier one.
+async fn exported(image: &EngineImage, options: &Options) -> Docker {
     let of = image.diff_ids.len();
     let layers = image.diff_ids.iter().enumerate().map(|(at, diff_id)| {
         let role = Role::Layer { number: at + 1, of };
-        let raw = Raw { digest: diff_id.clone(), diff_id: diff_id.clone(), size: 0, role, content: None, as_is: false };
+        let (digest, diff_id) = (diff_id.clone(), diff_id.clone());
+        let raw = Raw { digest, diff_id, size: 0, role, content: None, as_is: false };
         DockerLayer::Raw(Arc::new(raw), BTreeMap::new())
     });
-    Docker {
-        config: None,
-        layers: layers.collect(),
-        annotations: BTreeMap::new(),
-        size: image.size,
-        id: Digest::parse(&image.id).ok(),
-    }
+    let id = Digest::parse(&image.id).ok();
+    let config = match id.clone() {
+        Some(id) => recorded(options, move |folder| known::configs::get(folder, &id)).await.flatten(),
+        None => None,
+    };
+    Docker { config, layers: layers.collect(), annotations: BTreeMap::new(), size: image.size, id, exported: true }
+}
+
+/// What a record says, if there is one and it says so soon.
+async fn recorded<T: Send + 'static>(options: &Options, read: impl FnOnce(&Path) -> T + Send + 'static) -> Option<T> {
+    let folder = options.cache.clone()?;
+    within(RECORD, aside(move || read(&folder))).await
 }
 
 fn folder(
@@ -223,6 +228,7 @@ fn saved(image: &DockerImage, options: &Options) -> Result<Docker, Error> {
         annotations: image.annotations.clone(),
         size: image.layers.iter().map(|layer| layer.part.length).sum(),
         id: Some(image.config_digest.clone()),
+        exported: false,
     })
 }
 

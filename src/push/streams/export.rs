@@ -16,6 +16,7 @@ use super::{Ended, Feed, MakeError, Pending, Round, Streams};
 use crate::cause::Cause;
 use crate::compress::Made;
 use crate::image::{Raw, Role};
+use crate::known::members::Members;
 use crate::oci::digest::{Algorithm, Digest};
 use crate::registry::failure::RegistryError;
 use crate::source::engine::Engine;
@@ -29,7 +30,7 @@ pub struct Exporter {
     /// The layers that the image has.
     layers: Arc<HashSet<Digest>>,
     /// Which layer a member of an earlier export turned out to be.
-    names: Arc<HashMap<String, Digest>>,
+    names: Arc<Members>,
     heard: Arc<Mutex<Heard>>,
 }
 
@@ -45,7 +46,7 @@ pub struct Heard {
 impl Exporter {
     /// Exports the image of that ID, which has these layers; `names` is what earlier exports told.
     #[must_use]
-    pub fn new(engine: Engine, image: &str, layers: &[Digest], names: HashMap<String, Digest>) -> Self {
+    pub fn new(engine: Engine, image: &str, layers: &[Digest], names: Members) -> Self {
         Self {
             engine,
             image: image.to_owned(),
@@ -61,13 +62,23 @@ impl Exporter {
         self.lock().clone()
     }
 
+    /// Forgets what earlier exports told.
+    pub fn forget(&mut self) {
+        self.names = Arc::default();
+    }
+
+    /// Which layer a member is, if it was one of this image's in an earlier export.
+    fn recorded(&self, name: &str) -> Option<&Digest> {
+        self.names.diff_id(name).filter(|digest| self.layers.contains(*digest))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Which layer a member is, if its name says so: Podman and Docker since 25 call it after its content.
     fn layer(&self, name: &str) -> Option<Digest> {
-        if let Some(known) = self.names.get(name).or(self.lock().names.get(name)) {
+        if let Some(known) = self.lock().names.get(name).or_else(|| self.recorded(name)) {
             return Some(known.clone());
         }
         let file = name.rsplit('/').next().unwrap_or(name);
@@ -161,8 +172,16 @@ impl<'a> Streams<'a> {
             let Some(at) = take(&digest) else { return Passed::Unknown(Vec::new()) };
             let layer = &pending[at];
             let raw = Arc::new(Raw { size, ..(*layer.wanted.raw).clone() });
-            let carried =
+            let mut carried =
                 self.carry(&raw, layer.wanted.blob, Some(&raw.diff_id), &layer.targets(), created, feed).await;
+            if exporter.recorded(&name).is_some()
+                && let Err(error) = &carried.made
+                && let MakeError::Content { layer, expected, found } = &**error
+            {
+                // It is the record that is wrong, and not the image.
+                let (layer, expected, found) = (layer.clone(), expected.clone(), found.clone());
+                carried.made = Err(Arc::new(MakeError::Record { layer, expected, found }));
+            }
             return Passed::Known(at, self.settle(carried, &raw, |_| true).await);
         }
         let waiting: Vec<usize> = left.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
