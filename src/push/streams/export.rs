@@ -5,14 +5,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::making::Making;
-use super::{Ended, Feed, MakeError, Pending, Round, Streams};
+use super::{AT_ONCE, Ended, Feed, MakeError, Pending, Place, Round, Streams, Wanted, Way};
 use crate::cause::Cause;
 use crate::compress::Made;
 use crate::image::{Raw, Role};
@@ -72,8 +72,8 @@ impl Exporter {
         self.names.diff_id(name).filter(|digest| self.layers.contains(*digest))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        lock(&self.heard)
     }
 
     /// Which layer a member is, if its name says so: Podman and Docker since 25 call it after its content.
@@ -93,6 +93,13 @@ struct Member {
     size: u64,
     give: oneshot::Sender<Making>,
     made: oneshot::Receiver<Result<Option<Made>, MakeError>>,
+}
+
+/// Sessions that were opened before a layer passes, by the layer's number.
+type Held = HashMap<usize, Vec<Result<Place, Ended>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What became of one that passed.
@@ -115,6 +122,11 @@ impl<'a> Streams<'a> {
         let left: HashMap<&Digest, usize> =
             pending.iter().enumerate().map(|(at, layer)| (&layer.wanted.raw.digest, at)).collect();
         let left = Mutex::new(left);
+        let held = self.see_to(pending, &left, created, &mut rounds).await;
+        if lock(&left).is_empty() {
+            // An engine takes its time for an export, and nothing of it is lacking.
+            return rounds.into_iter().flatten().collect();
+        }
         let mut unknown: HashMap<usize, RegistryError> = HashMap::new();
         let failure = match exporter.engine.export(&exporter.image).await {
             Ok(export) => {
@@ -127,7 +139,7 @@ impl<'a> Streams<'a> {
                     let passed = tokio::select! {
                         member = members.recv(), if !over => {
                             match member {
-                                Some(member) => flying.push(self.pass(exporter, pending, &left, created, member)),
+                                Some(member) => flying.push(self.pass(exporter, pending, (&left, &held), created, member)),
                                 None => over = true,
                             }
                             continue;
@@ -149,6 +161,9 @@ impl<'a> Streams<'a> {
             }
             Err(error) => Some(Arc::new(Cause::new(error))),
         };
+        for place in held.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().flatten().flatten() {
+            self.close(place, false).await;
+        }
         let rounds = rounds
             .into_iter()
             .zip(pending)
@@ -156,24 +171,53 @@ impl<'a> Streams<'a> {
         rounds.collect()
     }
 
+    /// Opens sessions for layers of which it is known what they become, before the engine is asked for anything: they may all
+    /// be there, or be mounted.
+    async fn see_to(
+        &self,
+        pending: &[Pending<'a>],
+        left: &Mutex<HashMap<&Digest, usize>>,
+        created: &Mutex<HashSet<usize>>,
+        rounds: &mut [Option<Round>],
+    ) -> Mutex<Held> {
+        let mut held = Held::new();
+        if matches!(self.way, Way::Blind(_)) {
+            return Mutex::new(held);
+        }
+        let opening = stream::iter(pending.iter().enumerate()).map(async |(at, layer)| {
+            let Wanted { raw, blob, .. } = &layer.wanted;
+            (at, self.open_all(&layer.targets(), raw, *blob, created).await)
+        });
+        let opened: Vec<_> = opening.buffer_unordered(AT_ONCE).collect().await;
+        for (at, places) in opened {
+            if places.iter().any(Result::is_ok) {
+                held.insert(at, places);
+                continue;
+            }
+            lock(left).remove(&pending[at].wanted.raw.digest);
+            rounds[at] = Some(Round { made: Ok(None), ended: places.into_iter().filter_map(Result::err).collect() });
+        }
+        Mutex::new(held)
+    }
+
     /// Sends what passes by where it is lacking.
     async fn pass(
         &self,
         exporter: &Exporter,
         pending: &[Pending<'a>],
-        left: &Mutex<HashMap<&Digest, usize>>,
+        (left, held): (&Mutex<HashMap<&Digest, usize>>, &Mutex<Held>),
         created: &Mutex<HashSet<usize>>,
         member: Member,
     ) -> Passed {
         let Member { name, size, give, made } = member;
-        let take = |digest: &Digest| left.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        let take = |digest: &Digest| lock(left).remove(digest);
         let feed = Feed::Passing(give, made);
         if let Some(digest) = exporter.layer(&name) {
             let Some(at) = take(&digest) else { return Passed::Unknown(Vec::new()) };
             let layer = &pending[at];
             let raw = Arc::new(Raw { size, ..(*layer.wanted.raw).clone() });
-            let mut carried =
-                self.carry(&raw, layer.wanted.blob, Some(&raw.diff_id), &layer.targets(), created, feed).await;
+            let (blob, places) = (layer.wanted.blob, lock(held).remove(&at));
+            let mut carried = self.carry(&raw, blob, Some(&raw.diff_id), &layer.targets(), places, created, feed).await;
             if exporter.recorded(&name).is_some()
                 && let Err(error) = &carried.made
                 && let MakeError::Content { layer, expected, found } = &**error
@@ -196,7 +240,7 @@ impl<'a> Streams<'a> {
             .unwrap_or_else(|_| Digest::of(Algorithm::Sha256, name.as_bytes()));
         let role = Role::Layer { number: pending.len() - waiting.len() + 1, of: exporter.layers.len() };
         let raw = Arc::new(Raw { digest: digest.clone(), diff_id: digest, size, role, content: None, as_is: false });
-        let carried = self.carry(&raw, None, None, &targets, created, feed).await;
+        let carried = self.carry(&raw, None, None, &targets, None, created, feed).await;
         let found = match &carried.made {
             Ok(Some(made)) => {
                 exporter.lock().names.insert(name, made.diff_id.clone());

@@ -138,18 +138,33 @@ pub(super) struct Making {
     pub(super) progress: Progress,
 }
 
-/// Tells every attempt how much of its layer has been read.
+/// Tells every attempt how far its layer has come: how much of it was read, or was made where its size is known.
 pub(super) struct Progress {
+    pub(super) of_what_is_made: bool,
     pub(super) attempts: Vec<Attempt>,
     pub(super) reporter: Arc<dyn Reporter>,
+}
+
+impl Progress {
+    fn tell(&self, bytes: u64) {
+        for attempt in &self.attempts {
+            self.reporter.report(&Event::Moved { attempt: *attempt, bytes });
+        }
+    }
 }
 
 impl Making {
     /// Reads the layer to its end. `None` when nobody wants it any more; what is wrong has been told to everybody.
     pub(super) fn run(mut self, from: impl Read) -> Result<Option<Made>, MakeError> {
         let Self { expected, recipe, fan, progress } = &mut self;
+        let progress = &*progress;
         let from = Counted { from, untold: 0, progress };
-        let made = make(from, expected, recipe, &mut |piece| fan.hand(&piece));
+        let made = make(from, expected, recipe, &mut |piece| {
+            if progress.of_what_is_made {
+                progress.tell(piece.len() as u64);
+            }
+            fan.hand(&piece)
+        });
         fan.end(matches!(made, Ok(Some(_))));
         made
     }
@@ -247,8 +262,8 @@ impl<R: Read> Read for Counted<'_, R> {
 impl<R> Counted<'_, R> {
     fn tell(&mut self) {
         let bytes = std::mem::take(&mut self.untold);
-        for attempt in self.progress.attempts.iter().filter(|_| bytes > 0) {
-            self.progress.reporter.report(&Event::Moved { attempt: *attempt, bytes });
+        if bytes > 0 && !self.progress.of_what_is_made {
+            self.progress.tell(bytes);
         }
     }
 }

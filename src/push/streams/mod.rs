@@ -274,7 +274,7 @@ impl<'a> Streams<'a> {
         let making = stream::iter(pending.iter().enumerate()).map(async |(at, layer)| {
             let Wanted { raw, blob, .. } = &layer.wanted;
             let targets = layer.targets();
-            let carried = self.carry(raw, *blob, Some(&raw.diff_id), &targets, created, Feed::AtHand).await;
+            let carried = self.carry(raw, *blob, Some(&raw.diff_id), &targets, None, created, Feed::AtHand).await;
             (at, self.settle(carried, raw, |_| true).await)
         });
         let mut rounds: Vec<(usize, Round)> = making.buffer_unordered(AT_ONCE.min(jobs)).collect().await;
@@ -321,17 +321,22 @@ impl<'a> Streams<'a> {
         (pending, longest)
     }
 
-    /// Makes a layer, once, and sends it to everybody who lacks it.
+    /// Makes a layer, once, and sends it to everybody who lacks it; into these `places`, if they were seen to before.
+    #[expect(clippy::too_many_arguments, reason = "a layer, who wants it, and where it comes from")]
     async fn carry(
         &self,
         raw: &Arc<Raw>,
         blob: Option<&Blob>,
         diff_id: Option<&Digest>,
         targets: &[usize],
+        places: Option<Vec<Result<Place, Ended>>>,
         created: &Mutex<HashSet<usize>>,
         feed: Feed,
     ) -> Carried {
-        let mut places = join_all(targets.iter().map(|target| self.open(*target, raw, blob, created))).await;
+        let mut places = match places {
+            Some(places) => places,
+            None => self.open_all(targets, raw, blob, created).await,
+        };
         let (mut uploads, mut receivers) = (Vec::new(), Vec::new());
         for place in &places {
             receivers.push(place.as_ref().ok().map(|_| {
@@ -354,7 +359,7 @@ impl<'a> Streams<'a> {
             },
             recipe: self.recipe.clone(),
             fan: Fan::new(uploads),
-            progress: Progress { attempts, reporter: self.reporter.clone() },
+            progress: Progress { of_what_is_made: blob.is_some(), attempts, reporter: self.reporter.clone() },
         };
         let died = |source| MakeError::Died { layer: raw.digest.clone(), source };
         let made = async {
@@ -395,6 +400,17 @@ impl<'a> Streams<'a> {
         Round { made, ended }
     }
 
+    /// For each target a session for a layer, or why there is none.
+    async fn open_all(
+        &self,
+        targets: &[usize],
+        raw: &Raw,
+        blob: Option<&Blob>,
+        created: &Mutex<HashSet<usize>>,
+    ) -> Vec<Result<Place, Ended>> {
+        join_all(targets.iter().map(|target| self.open(*target, raw, blob, created))).await
+    }
+
     /// A session for a layer, or why there is none.
     async fn open(
         &self,
@@ -421,7 +437,7 @@ impl<'a> Streams<'a> {
             repository: self.destinations[target].target.repository.clone(),
             digest: raw.digest.clone(),
             role: blob.map_or(raw.role, |blob| blob.role),
-            size: raw.size,
+            size: blob.map_or(raw.size, |blob| blob.size),
             from: 0,
         });
         Ok(Place { key, session, attempt })
