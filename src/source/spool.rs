@@ -59,7 +59,7 @@ pub enum SpoolError {
 }
 
 /// Bytes that may come of anything, however small: layers of zeroes are in real images, too.
-const FREE: u64 = 1024 * 1024 * 1024;
+const FREE: u64 = 256 * 1024 * 1024;
 
 /// Beyond them so many may come of each byte. Software unpacks to three or four times its size.
 const RATIO: u64 = 100;

@@ -29,6 +29,8 @@ impl Extensions {
             What::LongLink => put(&mut self.link, long(bytes)?),
             What::Pax if std::mem::replace(&mut self.pax, true) => Err(TWICE),
             What::Pax => self.pax(bytes),
+            // Some tools forget then what they were told of the next member.
+            What::PaxGlobal if !self.is_empty() => Err(Flaw::Extension("stands between another and its member")),
             // What holds for every member can't be its name; git's comment holds for nothing here.
             What::PaxGlobal => {
                 let mut global = Self::default();
@@ -69,9 +71,13 @@ fn put<T>(place: &mut Option<T>, value: T) -> Result<(), Flaw> {
     if place.replace(value).is_some() { Err(TWICE) } else { Ok(()) }
 }
 
-/// A GNU long name: it ends with a zero byte, or with the extension.
+/// A GNU long name: it ends with zero bytes, or with the extension.
 fn long(bytes: &[u8]) -> Result<Vec<u8>, Flaw> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    // For some tools the name goes on behind a zero byte.
+    if bytes[end..].iter().any(|byte| *byte != 0) {
+        return Err(Flaw::Extension("has a name with a zero byte in it"));
+    }
     if end > MAX_NAME { Err(Flaw::ExtensionTooLarge { size: bytes.len() as u64 }) } else { Ok(bytes[..end].to_vec()) }
 }
 
@@ -132,6 +138,8 @@ mod tests {
         extensions.add(What::LongName, b"a\0").unwrap();
         assert_eq!(extensions.name.as_deref(), Some(&b"a"[..]));
         assert!(extensions.add(What::LongName, b"b\0").is_err());
+        assert!(Extensions::default().add(What::LongName, b"a\0b").is_err());
+        assert!(Extensions::default().add(What::LongName, b"a\0\0").is_ok());
         let mut extensions = Extensions::default();
         extensions.add(What::LongName, b"a\0").unwrap();
         assert!(extensions.add(What::Pax, b"9 path=a\n").is_err());
@@ -140,5 +148,7 @@ mod tests {
         let mut extensions = Extensions::default();
         assert!(extensions.add(What::PaxGlobal, b"13 comment=a\n").is_ok() && extensions.is_empty());
         assert!(extensions.add(What::PaxGlobal, b"9 path=a\n").is_err());
+        extensions.add(What::LongName, b"a\0").unwrap();
+        assert!(extensions.add(What::PaxGlobal, b"13 comment=a\n").is_err());
     }
 }

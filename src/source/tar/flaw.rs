@@ -83,6 +83,9 @@ pub enum Flaw {
     /// A sparse member: its bytes are not its content.
     #[error("a sparse member can't be read")]
     Sparse,
+    /// A header of an unknown format, or an extension in one from before there were any.
+    #[error("a member's header is of no known format")]
+    Format,
     /// A type that has no place in an archive of an image.
     #[error("a member is of the type {0:?}, which is unknown")]
     Type(char),

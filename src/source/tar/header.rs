@@ -45,6 +45,11 @@ impl Header {
             return Err(Flaw::Checksum);
         }
         let header = tar::Header::from_byte_slice(block);
+        let known = header.as_ustar().is_some() || header.as_gnu().is_some();
+        // Some tools take another version for this one, and others for a header from before POSIX, with a shorter name.
+        if !known && block[257..].starts_with(b"ustar") {
+            return Err(Flaw::Format);
+        }
         let name = header.path_bytes().into_owned();
         let what = match header.entry_type().as_byte() {
             // Before POSIX a folder was a file whose name ends with a slash.
@@ -63,6 +68,9 @@ impl Header {
             b'S' => return Err(Flaw::Sparse),
             other => return Err(Flaw::Type(other.into())),
         };
+        if what.is_extension() && !known {
+            return Err(Flaw::Format);
+        }
         let link = header.link_name_bytes().unwrap_or_default().into_owned();
         Ok(Self { what, name, link, size: size(&header.as_old().size)? })
     }

@@ -165,6 +165,12 @@ impl Push {
     pub(crate) fn run(&self) -> Ran {
         self.start().wait()
     }
+
+    /// Runs it to its end, with this as its standard input.
+    pub(crate) fn run_with(&self, input: impl Into<Stdio>) -> Ran {
+        let child = self.command().stdin(input).spawn().expect("the binary starts");
+        Running { child, _home: Arc::clone(&self.home) }.wait()
+    }
 }
 
 /// Whether the tests run as root.

@@ -3,6 +3,7 @@
 pub(crate) mod command;
 pub(crate) mod layout;
 pub(crate) mod servers;
+pub(crate) mod tar;
 pub(crate) mod tree;
 
 use std::fs;
@@ -12,6 +13,7 @@ use local_ecr::{Builder, Entry, LocalEcr};
 
 pub(crate) use self::command::{Push, Ran};
 pub(crate) use self::layout::Layout;
+pub(crate) use self::tar::Tar;
 pub(crate) use self::tree::Tree;
 
 /// Set where tests may be left out whose tools are missing.
