@@ -19,6 +19,7 @@ pub mod known;
 mod names;
 pub mod oci;
 pub mod plan;
+pub mod platform;
 pub mod push;
 pub mod reach;
 pub mod registry;

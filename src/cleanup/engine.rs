@@ -79,7 +79,7 @@ mod tests {
             let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
             let names = owned(names);
             assert_eq!(
-                named(&names, source, &owned(destinations)),
+                going(&names, source, &owned(destinations)),
                 expected,
                 "{source:?} {destinations:?} of {names:?}"
             );

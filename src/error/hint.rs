@@ -14,6 +14,7 @@ use crate::source::SourceError;
 use crate::source::engine::EngineError;
 use crate::source::folder::FileError;
 use crate::source::layout::LayoutError;
+use crate::source::platforms::PlatformError;
 use crate::source::walk::Defect;
 
 pub(super) fn source_hint(error: &SourceError) -> String {
@@ -48,6 +49,10 @@ pub(super) fn layout_hint(error: &LayoutError) -> Option<String> {
             Some("choose one of these by writing what stands there behind SOURCE".to_owned())
         }
         LayoutError::AmbiguousName { .. } => Some("choose one of these by its digest".to_owned()),
+        LayoutError::Platform(PlatformError::Missing { .. }) => Some("ask for one of these".to_owned()),
+        LayoutError::Platform(PlatformError::Ambiguous { .. }) => {
+            Some("name the variant as well; where several have the same, push the image as it is".to_owned())
+        }
         LayoutError::Defects { defects, .. } => Some(defects_hint(defects)),
         LayoutError::NoLayout { .. }
         | LayoutError::Unreadable { .. }

@@ -89,6 +89,12 @@ pub enum Error {
         /// What would not be pushed.
         referrers: Vec<Digest>,
     },
+    /// Clean-up was asked for together with platforms that aren't all.
+    #[error("--cleanup would remove what --platform leaves out of {image}")]
+    LeavesOutPlatforms {
+        /// The image as it is in SOURCE.
+        image: Digest,
+    },
     /// Clean-up.
     #[error(transparent)]
     Cleanup(#[from] CleanupError),
@@ -133,7 +139,8 @@ impl Error {
             Self::Layout(error) => match error {
                 LayoutError::NoneChosen { .. }
                 | LayoutError::NoSuchImage { .. }
-                | LayoutError::AmbiguousName { .. } => status::USAGE,
+                | LayoutError::AmbiguousName { .. }
+                | LayoutError::Platform(_) => status::USAGE,
                 LayoutError::NotAFolder { .. }
                 | LayoutError::NoLayout { .. }
                 | LayoutError::Unreadable { .. }
@@ -149,7 +156,9 @@ impl Error {
             Self::Engine(error) => engine_status(error),
             Self::Archive(_) => status::SOURCE,
             Self::Docker(error) => archive::docker_status(error),
-            Self::Trust(_) | Self::DigestDiffers { .. } | Self::LeavesOut { .. } => status::USAGE,
+            Self::Trust(_) | Self::DigestDiffers { .. } | Self::LeavesOut { .. } | Self::LeavesOutPlatforms { .. } => {
+                status::USAGE
+            }
             Self::Auth(error) => auth_status(error),
             Self::Registry(error) => registry_status(error),
             Self::Push(error) => push_status(error),
@@ -177,7 +186,9 @@ impl Error {
             Self::Registry(error) => registry_hint(error),
             Self::Push(error) => push_hint(error),
             Self::Scan(error) => scan_hint(error),
-            Self::LeavesOut { .. } => Some("leave out one of the two options".to_owned()),
+            Self::LeavesOut { .. } | Self::LeavesOutPlatforms { .. } => {
+                Some("leave out one of the two options".to_owned())
+            }
             Self::Cleanup(error) => Some(cleanup_hint(error)),
             Self::Repack(_) => Some("nothing was sent; build or save the image again".to_owned()),
             Self::Task(_) | Self::Made(_) => Some("this is a bug in ecr-push: please report it".to_owned()),

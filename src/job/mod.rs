@@ -26,6 +26,7 @@ use crate::known::{self, Known, Lessons};
 use crate::oci::digest::Digest;
 use crate::oci::reference::{Host, Reference, Repository, Tag};
 use crate::plan::{Target, targets};
+use crate::platform::Wanted;
 use crate::push::sessions::Sessions;
 use crate::push::streams::{Recipe, Streamed};
 use crate::push::turns::Turns;
@@ -41,6 +42,8 @@ use crate::source::engine::EngineSettings;
 pub struct Options {
     /// Remove the image from SOURCE once it is verified everywhere.
     pub cleanup: bool,
+    /// The platforms that are pushed; all if there are none.
+    pub platforms: Vec<Wanted>,
     /// Push what refers to the image, too.
     pub referrers: bool,
     /// Blobs may be symbolic links that lead out of the layout.

@@ -18,7 +18,10 @@ use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::image::{Content, Image, Part, Raw, Role};
 use crate::known::{self, layers::Layers as Record};
+use crate::oci::descriptor::Platform;
 use crate::oci::digest::{self, Digest, Hasher};
+use crate::oci::manifest::{Body, Manifest};
+use crate::platform::Wanted;
 use crate::push::streams::{Exporter, Recipe, Supply};
 use crate::repack::assemble::Layer;
 use crate::source::archive::{Archive, ArchiveError};
@@ -27,6 +30,7 @@ use crate::source::engine::{Engine, EngineImage};
 use crate::source::layout::{Chosen, Layout, LayoutError};
 use crate::source::listing::Listing;
 use crate::source::lock::{self, Lock};
+use crate::source::platforms::{Offered, PlatformError};
 use crate::source::{Choice, Form, Place, Source};
 
 /// Bytes that are read at once to reckon a digest.
@@ -69,9 +73,17 @@ pub(super) async fn read(
     let recipe = |supply| Recipe { compression: options.compression, workers: Workers::new(options.threads), supply };
     if let Place::Engine { image } = &source.place {
         let (engine, image) = Engine::find(&options.engine, &options.access, image).await?;
-        let (draft, layers) = match &image.manifest {
-            Some(manifest) => stored(&engine, &image, manifest, options).await?,
-            None => (Draft::Docker(exported(&image, options).await), image.diff_ids.clone()),
+        let (draft, layers) = if let Some(manifest) = &image.manifest {
+            let (image, notice) = stored(&engine, &image, manifest, options).await?;
+            notify(notice, reporter);
+            let passing = image.blobs().filter(|blob| matches!(blob.content, Content::Made(_)));
+            let layers = passing.map(|blob| blob.digest.clone()).collect();
+            (Draft::Image(image), layers)
+        } else {
+            if let Ok(id) = Digest::parse(&image.id) {
+                runs_on(&options.platforms, &image.platform, &id)?;
+            }
+            (Draft::Docker(exported(&image, options).await), image.diff_ids.clone())
         };
         let members = recorded(options, known::members::Members::read).await.unwrap_or_default();
         let exporter = Exporter::new(engine.clone(), &image.id, &layers, members);
@@ -94,8 +106,15 @@ pub(super) async fn read(
             archive(Archive::standard_input(&read.temporary)?, &source, &read)
         }
     });
-    let (origin, draft) = reading.await.map_err(Error::task)??;
+    let (origin, draft, notice) = reading.await.map_err(Error::task)??;
+    notify(notice, reporter);
     Ok((origin, begin(draft, options, recipe(Supply::AtHand)).await?))
+}
+
+fn notify(notice: Notice, reporter: &Arc<dyn Reporter>) {
+    if let Some(text) = notice {
+        reporter.report(&Event::Warning { text });
+    }
 }
 
 /// Sees what is known of an image's layers.
@@ -106,13 +125,13 @@ async fn begin(draft: Draft, options: &Options, recipe: Recipe) -> Result<Making
     beginning.await.map_err(Error::task)?
 }
 
-/// An engine's image that is kept as it came: all but its large blobs, and which these are.
+/// An engine's image that is kept as it came: all but its large blobs.
 async fn stored(
     engine: &Engine,
     image: &EngineImage,
     manifest: &Digest,
     options: &Options,
-) -> Result<(Draft, Vec<Digest>), Error> {
+) -> Result<(Image, Notice), Error> {
     let export = engine.export(&image.id).await?;
     let path = PathBuf::from(format!("docker-daemon:{}", image.named.as_ref().unwrap_or(&image.id)));
     let (chosen, options) = (Choice::Digest(manifest.clone()), options.clone());
@@ -121,10 +140,7 @@ async fn stored(
         let layout = Layout::in_export(Arc::new(Listing::read(export, &path).map_err(unreadable)?))?;
         self::image(&layout, &layout.choose(&chosen)?, &options)
     });
-    let image = reading.await.map_err(Error::task)??;
-    let passing = image.blobs().filter(|blob| matches!(blob.content, Content::Made(_)));
-    let layers = passing.map(|blob| blob.digest.clone()).collect();
-    Ok((Draft::Image(image), layers))
+    reading.await.map_err(Error::task)?
 }
 
 /// An engine's image, of which only an export can tell more; unless its config is known from an earlier one.
@@ -155,36 +171,70 @@ fn folder(
     source: &Source,
     options: &Options,
     wait: impl FnMut() -> bool,
-) -> Result<(Origin, Draft), Error> {
+) -> Result<(Origin, Draft, Notice), Error> {
     // From before the index is read: a clean-up must not take away what is being pushed.
     let lock = lock::shared(path, wait).map_err(|_| LayoutError::Locked { path: path.to_owned() })?;
     let layout = Layout::open(path, options.follow_symlinks)?;
     let chosen = layout.choose(&source.choice)?;
-    let image = image(&layout, &chosen, options)?;
-    Ok((Origin::Folder { layout, chosen, image: image.clone(), lock }, Draft::Image(image)))
+    let (image, notice) = image(&layout, &chosen, options)?;
+    Ok((Origin::Folder { layout, chosen, image: image.clone(), lock }, Draft::Image(image), notice))
 }
 
-fn archive(archive: Archive, source: &Source, options: &Options) -> Result<(Origin, Draft), Error> {
+fn archive(archive: Archive, source: &Source, options: &Options) -> Result<(Origin, Draft, Notice), Error> {
     if archive.form() == Form::DockerArchive {
         let docker = DockerArchive::open(Arc::new(archive))?;
         let image = docker.choose(&source.choice)?;
-        return Ok((Origin::Archive, Draft::Docker(saved(image, options)?)));
+        runs_on(&options.platforms, &image.platform, &image.config_digest)?;
+        return Ok((Origin::Archive, Draft::Docker(saved(image, options)?), None));
     }
     let layout = Layout::in_archive(&archive)?;
     let chosen = layout.choose(&source.choice)?;
-    let image = image(&layout, &chosen, options)?;
-    Ok((Origin::Archive, Draft::Image(image)))
+    let (image, notice) = image(&layout, &chosen, options)?;
+    Ok((Origin::Archive, Draft::Image(image), notice))
 }
 
-fn image(layout: &Layout, chosen: &Chosen, options: &Options) -> Result<Image, Error> {
-    let image = layout.read(chosen, options.referrers)?;
+fn image(layout: &Layout, chosen: &Chosen, options: &Options) -> Result<(Image, Notice), Error> {
+    let image = layout.read(chosen, &options.platforms, options.referrers)?;
+    let (asked, found) = (&chosen.descriptor.digest, &image.root().manifest.digest);
+    if options.cleanup && asked != found {
+        return Err(Error::LeavesOutPlatforms { image: asked.clone() });
+    }
     if options.cleanup && !options.referrers {
         let referrers = layout.referrers(&image);
         if !referrers.is_empty() {
             return Err(Error::LeavesOut { referrers });
         }
     }
-    Ok(image)
+    let notice = narrowed(&options.platforms, asked, &image.root().manifest);
+    Ok((image, notice))
+}
+
+/// What the user should know of what was read.
+type Notice = Option<String>;
+
+/// What `--platform` made of the image, if it isn't the same any more.
+fn narrowed(platforms: &[Wanted], asked: &Digest, root: &Manifest) -> Notice {
+    if root.digest == *asked {
+        return None;
+    }
+    let platforms = platforms.iter().map(Wanted::to_string).collect::<Vec<_>>().join(", ");
+    Some(match root.body {
+        Body::Image { .. } => {
+            format!("{platforms} alone is pushed: {}, without its index {asked} and attestations", root.digest)
+        }
+        Body::Index { .. } => {
+            format!("{platforms} alone are pushed: a new index {} in the place of {asked}", root.digest)
+        }
+    })
+}
+
+/// Sees that an image without an index runs on every platform that was asked for.
+fn runs_on(platforms: &[Wanted], platform: &Platform, image: &Digest) -> Result<(), Error> {
+    let there = [Some(platform.clone())];
+    let Some(wanted) = platforms.iter().find(|wanted| wanted.among(&there).is_empty()) else { return Ok(()) };
+    let there = vec![Offered { platform: Some(platform.clone()), digest: image.clone() }];
+    let error = PlatformError::Missing { image: image.clone(), wanted: wanted.to_string(), there };
+    Err(LayoutError::from(error).into())
 }
 
 /// An image of a docker archive: what is compressed there is sent as it is.

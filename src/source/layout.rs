@@ -14,6 +14,7 @@ use super::archive::Archive;
 use super::files::Files;
 use super::folder::Folder;
 use super::listing::Listing;
+use super::platforms::{PlatformError, SelectError, Selected, select};
 use super::tar::TarError;
 use super::walk::{Defect, Walk, bytes};
 use crate::cause::{Cause, chain};
@@ -21,6 +22,7 @@ use crate::image::Image;
 use crate::oci::descriptor::{Descriptor, Kind};
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::{MAX_SIZE, Manifest};
+use crate::platform::Wanted;
 
 /// The only version of the layout that there is.
 const VERSION: &str = "1.0.0";
@@ -117,6 +119,9 @@ pub enum LayoutError {
         /// The images of that name.
         images: Vec<Listed>,
     },
+    /// The platforms that were asked for aren't there.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
     /// The image isn't whole.
     #[error("the image in {path} is not whole: {}", enumerate(defects))]
     Defects {
@@ -297,13 +302,24 @@ impl Layout {
         }
     }
 
-    /// Reads an image and checks that it is whole; with `referrers` also what refers to it.
+    /// Reads an image, or `platforms` of it if there are any, and checks that it is whole; with `referrers` also what refers
+    /// to it.
     ///
     /// # Errors
-    /// With every defect that was found.
-    pub fn read(&self, chosen: &Chosen, referrers: bool) -> Result<Image, LayoutError> {
+    /// With every defect that was found, or when a platform isn't there.
+    pub fn read(&self, chosen: &Chosen, platforms: &[Wanted], referrers: bool) -> Result<Image, LayoutError> {
         let mut walk = Walk::new(&self.files);
-        walk.manifest(&chosen.descriptor, 0);
+        let mut root = chosen.descriptor.clone();
+        if !platforms.is_empty() {
+            match select(&self.files, &root, platforms) {
+                Ok(Selected { root: selected, made }) => (root, walk.made) = (selected, made),
+                Err(SelectError::Platform(error)) => return Err(error.into()),
+                Err(SelectError::Defect(defect)) => walk.defects.push(defect),
+            }
+        }
+        if walk.defects.is_empty() {
+            walk.manifest(&root, 0);
+        }
         let mut pushed = Vec::new();
         if referrers {
             // Signatures of SBOMs: a referrer can be a subject itself, so look again until nothing is found.
@@ -314,7 +330,7 @@ impl Layout {
             }
         }
         if walk.defects.is_empty() {
-            Ok(Image::new(walk.nodes, chosen.descriptor.digest.clone(), pushed, walk.blobs, walk.withheld))
+            Ok(Image::new(walk.nodes, root.digest, pushed, walk.blobs, walk.withheld))
         } else {
             Err(LayoutError::Defects { path: self.path.clone(), defects: walk.defects })
         }

@@ -8,6 +8,7 @@ pub mod folder;
 pub mod layout;
 pub mod listing;
 pub mod lock;
+pub mod platforms;
 pub mod spool;
 pub mod tar;
 pub mod walk;

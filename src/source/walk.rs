@@ -18,7 +18,7 @@ use crate::oci::digest::{Digest, Mismatch, Verifier};
 use crate::oci::manifest::{MAX_SIZE, Manifest, ManifestError};
 
 /// Indexes in indexes deeper than this are nobody's image.
-const MAX_DEPTH: usize = 16;
+pub(super) const MAX_DEPTH: usize = 16;
 
 /// Blobs up to this size, in bytes, are read and hashed with the manifests and sent from memory: a small image is known
 /// to be whole before anything is sent.
@@ -69,6 +69,8 @@ pub enum Defect {
 /// A walk over an image that gathers what it finds, good and bad.
 pub(super) struct Walk<'a> {
     files: &'a Files,
+    /// Manifests that were made, and lie nowhere.
+    pub(super) made: HashMap<Digest, Bytes>,
     pub(super) seen: HashSet<Digest>,
     pub(super) nodes: Vec<Node>,
     heights: HashMap<Digest, usize>,
@@ -83,6 +85,7 @@ impl<'a> Walk<'a> {
     pub(super) fn new(files: &'a Files) -> Self {
         Self {
             files,
+            made: HashMap::new(),
             seen: HashSet::new(),
             nodes: Vec::new(),
             heights: HashMap::new(),
@@ -106,7 +109,8 @@ impl<'a> Walk<'a> {
         if descriptor.size > MAX_SIZE {
             return self.defects.push(Defect::TooLarge { digest: digest.clone(), size: descriptor.size });
         }
-        let bytes = match bytes(self.files, descriptor) {
+        let made = self.made.get(digest).cloned();
+        let bytes = match made.map_or_else(|| bytes(self.files, descriptor), Ok) {
             Ok(bytes) => bytes,
             Err(defect) => return self.defects.push(defect),
         };

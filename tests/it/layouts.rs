@@ -23,6 +23,7 @@ macro_rules! fixtures {
 fixtures! { GOOD, good:
     one_manifest_is_pushed("one-manifest", [""]);
     an_index_of_two_platforms_is_pushed("index", [""]);
+    an_index_of_two_variants_is_pushed("variants", [""]);
     an_index_in_an_index_is_pushed("nested-index", [""]);
     one_of_several_images_is_chosen_by_its_name("several-images", [":v1", ":registry.example/team/app:v2"]);
     two_names_of_one_digest_are_one_image("two-names", ["", ":v1", ":latest"]);

@@ -19,6 +19,7 @@ mod layouts;
 mod mounts;
 mod neighbours;
 mod pace;
+mod platform;
 mod progress;
 mod public;
 mod push;

@@ -156,7 +156,7 @@ proptest! {
         let layout = layout::Layout::open(made.path(), false).unwrap();
         let choice = if by_name { Choice::Name(name.clone()) } else { Choice::Digest(Digest::parse(&root).unwrap()) };
         let chosen = layout.choose(&choice).unwrap();
-        let image = layout.read(&chosen, true).unwrap();
+        let image = layout.read(&chosen, &[], true).unwrap();
         let removal = Removal::of(&image, &chosen);
         clean(layout.folder().unwrap(), &removal, || false).unwrap();
 

@@ -96,6 +96,11 @@ pub(crate) struct PushArgs {
     #[arg(short, long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
 
+    /// Of a multi-platform image push just this platform: its manifest alone, or with several of them a new index; the digest
+    /// is another one then. Repeatable
+    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platforms: Vec<String>,
+
     /// Remove the image from SOURCE once every destination is verified
     #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]

@@ -14,6 +14,7 @@ use ecr_push::compress::{Algorithm, Compression};
 use ecr_push::doctor::Examination;
 use ecr_push::job::{Job, Options};
 use ecr_push::oci::reference::{Host, Reference, ReferenceError, Repository, Tag};
+use ecr_push::platform::{Wanted, WantedError};
 use ecr_push::reach::Access;
 use ecr_push::scan::ScanWait;
 use ecr_push::source::engine::EngineSettings;
@@ -45,6 +46,9 @@ pub(super) enum SettingsError {
     /// A destination or a tag isn't one.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// A platform isn't one.
+    #[error("--platform: {0}")]
+    Platform(WantedError),
     /// The source of mounts isn't one.
     #[error(
         "--mount-from: {name:?} is no repository name: it is one of the destination's registry, and written without host \
@@ -180,6 +184,8 @@ impl Settings {
         let destinations =
             args.destinations.iter().map(|text| Reference::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let tags = args.tags.iter().map(|text| Tag::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let platforms = args.platforms.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>, _>>();
+        let platforms = platforms.map_err(SettingsError::Platform)?;
         let hosts = access::hosts(&destinations)?;
         let access = access::access(&args.aws, args.connection, &hosts)?;
         let warnings = warnings(&access, args.aws.region.as_deref(), &hosts);
@@ -197,6 +203,7 @@ impl Settings {
         let source = args.source.to_str().ok_or_else(|| SettingsError::SourceText(args.source.clone()))?;
         let options = Options {
             cleanup: args.cleanup,
+            platforms,
             referrers: !args.no_referrers,
             follow_symlinks: args.follow_symlinks,
             jobs: usize::from(args.jobs),
@@ -400,7 +407,7 @@ mod tests {
     #[test]
     fn every_error_has_a_golden_case() {
         let all = names! {
-            Source, Command, SourceText, Reference, MountFrom, Level, Url, OneEndpoint, StrayHost, LookAlike, Region, NoAlias, RoleArn,
+            Source, Command, SourceText, Reference, Platform, MountFrom, Level, Url, OneEndpoint, StrayHost, LookAlike, Region, NoAlias, RoleArn,
             NoRole, NoCreation, NotOnPublic, RepositoryTag, NoScan, DigestFile,
         };
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cli/command-line");

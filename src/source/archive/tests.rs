@@ -65,7 +65,7 @@ fn a_layout_reads_the_same_from_a_folder_and_from_an_archive() {
             assert_eq!(layout.images(), folder.images(), "{path:?}");
             for image in layout.images() {
                 let choice = Choice::Digest(image.digest);
-                let read = |layout: &Layout| shape(&layout.read(&layout.choose(&choice).unwrap(), true).unwrap());
+                let read = |layout: &Layout| shape(&layout.read(&layout.choose(&choice).unwrap(), &[], true).unwrap());
                 assert_eq!(read(&layout), read(&folder), "{path:?}");
                 seen += 1;
             }
@@ -103,7 +103,7 @@ fn a_large_blob_is_a_part_of_the_file() {
     };
     let read = |tar: &[u8]| {
         let layout = Layout::in_archive(&opened(tar, None).unwrap()).unwrap();
-        layout.read(&layout.choose(&Choice::Only).unwrap(), true)
+        layout.read(&layout.choose(&Choice::Only).unwrap(), &[], true)
     };
     let image = read(&tar(&file(&blob(&layer), &layer))).unwrap();
     let Content::Part(part) = &image.blob(&digest(&layer)).unwrap().content else { panic!("{image:?}") };

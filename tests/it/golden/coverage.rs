@@ -10,6 +10,7 @@ use ecr_push::aws::token::TokenError;
 use ecr_push::push::PushError;
 use ecr_push::registry::failure::{Meaning, Network, Oddity, RegistryError};
 use ecr_push::scan::ScanError;
+use ecr_push::source::platforms::PlatformError;
 
 /// The names of an enum's variants. A variant that is added to the enum and not to the list doesn't compile.
 macro_rules! names {
@@ -55,6 +56,7 @@ fn every_kind_of_failure_has_a_case() {
         RegistryError { Answered, Unreachable, Shut, Stalled, Persistent, Odd, Auth, Client }
         AuthError { Token, Config, Unreadable, Slow, Helper, Realm, RealmUnreachable, RealmForeign, RealmInsecure }
         ScanError { Aws, Off, Slow, Unsupported, Failed, Found }
+        PlatformError { Missing, Ambiguous }
         PushError { Registry, Uploads, Upload, TagImmutable, Create, Layers, TooLarge, TagMoved, NotThere }
     };
     let shown: BTreeSet<String> = super::cases().into_values().flat_map(|case| case.covers).collect();
