@@ -50,7 +50,11 @@ pub(crate) fn parse(
     let matches = command().try_get_matches_from(with_environment)?;
     match matches.subcommand() {
         Some((_, matches)) => Ok(Typed::Doctor(Box::new(DoctorArgs::from_arg_matches(matches)?))),
-        None => Ok(Typed::Push(Box::new(PushArgs::from_arg_matches(&matches)?))),
+        None => {
+            let mut args = PushArgs::from_arg_matches(&matches)?;
+            args.source = unmasked(args.source);
+            Ok(Typed::Push(Box::new(args)))
+        }
     }
 }
 
@@ -64,10 +68,29 @@ fn joined(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
                 last.push("=");
                 last.push(word);
             }
-            _ => joined.push(word),
+            _ => joined.push(masked(word)),
         }
     }
     joined
+}
+
+/// What stands for the `-` of standard input before a choice. No argument can hold it.
+const MASK: &str = "\0";
+
+/// Standard input with a choice, `-:REF` or `-@DIGEST`, as clap takes it for no option.
+fn masked(word: OsString) -> OsString {
+    match word.to_str().and_then(|text| text.strip_prefix('-')) {
+        Some(choice) if choice.starts_with([':', '@']) => OsString::from(format!("{MASK}{choice}")),
+        _ => word,
+    }
+}
+
+/// The same as it was typed.
+fn unmasked(word: OsString) -> OsString {
+    match word.to_str().and_then(|text| text.strip_prefix(MASK)) {
+        Some(choice) => OsString::from(format!("-{choice}")),
+        None => word,
+    }
 }
 
 #[cfg(test)]
@@ -137,6 +160,17 @@ mod tests {
         // What stands for an option of a push alone is no option of the doctor.
         assert!(parse_any("doctor h.example/a", &[("ECR_PUSH_TAG", "x")]).is_ok());
         assert!(parse_any("doctor", &[]).is_err());
+    }
+
+    #[test]
+    fn standard_input() {
+        let check = |line: &str, expected: &str| assert_eq!(parse_with(line, &[]).unwrap().source, expected, "{line}");
+        check("- h.example/a", "-");
+        check("-:v1 h.example/a", "-:v1");
+        check("--cleanup -:h.example/team/app:v1 h.example/a", "-:h.example/team/app:v1");
+        check("-@sha256:00 h.example/a -q", "-@sha256:00");
+        check("-- -:v1 h.example/a", "-:v1");
+        assert!(parse_with("-x h.example/a", &[]).is_err());
     }
 
     #[test]
