@@ -5,6 +5,7 @@
 mod support;
 
 mod accounts;
+mod archives;
 mod cleanup;
 mod cli;
 mod credentials;

@@ -1,5 +1,6 @@
 //! What the tests share: running the binary, layouts, and looking at what is left.
 
+pub(crate) mod archive;
 pub(crate) mod command;
 pub(crate) mod layout;
 pub(crate) mod servers;
