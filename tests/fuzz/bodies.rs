@@ -1,6 +1,6 @@
 //! What the fuzz targets do with their input: whatever it is, nothing panics, and what is accepted holds what it promises.
 
-#![allow(dead_code, reason = "each target has one of these")]
+#![allow(dead_code, unreachable_pub, reason = "each target has one of these")]
 
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
