@@ -5,6 +5,22 @@
 //! block and the one before it. Memory is bounded by the number of threads, never by the size of a layer.
 //!
 //! Nothing here knows tars, registries or files: it reads bytes, and hands bytes to whoever asked.
+//!
+//! The usual levels are those of the shortest push over a line of 1 Gbit/s from two cores, which hash both sides and encrypt
+//! beside it: the fastest as long as the line waits for the cores, the smallest as long as the cores wait for the line.
+//! CPU seconds with both hashes, MB that came out, and the longer of half the CPU and the line's time:
+//!
+//! | 300 MB of | `/usr/lib` | | | `/usr/share` | | |
+//! |---|---|---|---|---|---|---|
+//! | gzip 1 (ours) | 1.9 s | 162 MB | 1.3 s | 1.7 s | 152 MB | 1.2 s |
+//! | gzip 2 (zlib-rs) | 5.0 s | 159 MB | 2.5 s | 5.2 s | 151 MB | 2.6 s |
+//! | gzip 6 (zlib-rs) | 6.9 s | 153 MB | 3.4 s | 6.1 s | 146 MB | 3.0 s |
+//! | zstd 1 | 1.4 s | 155 MB | 1.2 s | 1.1 s | 148 MB | 1.2 s |
+//! | zstd 3 | 2.0 s | 150 MB | 1.2 s | 1.6 s | 145 MB | 1.2 s |
+//!
+//! `gzip -6` makes 153 and 146 MB of them, in 12.9 and 10.1 s. Of 760 MB in 8 layers that are half noise gzip 1 makes 388 MB in
+//! 1.7 CPU seconds, 0.9 of them for the hashes and reading; zlib-rs's fastest level 422 MB in 7.0. Zstandard in one frame would
+//! be 4 to 6 % smaller than in many: but then each stream would need threads and megabytes of its own.
 
 mod block;
 mod buffers;
@@ -52,7 +68,8 @@ impl Algorithm {
     /// The level for the shortest push.
     fn usual_level(self) -> i32 {
         match self {
-            Self::Gzip | Self::Zstd => 1,
+            Self::Gzip => 1,
+            Self::Zstd => 3,
             Self::None => 0,
         }
     }
@@ -84,14 +101,16 @@ impl Compression {
     /// A name that changes whenever the same input might give other bytes.
     #[must_use]
     pub fn recipe(&self) -> String {
-        let (name, crates) = match self.algorithm {
-            Algorithm::Gzip => ("gzip", GZIP_CRATES),
-            Algorithm::Zstd => ("zstd", ZSTD_CRATES),
+        let level = self.effective_level();
+        let (name, crates): (_, &[_]) = match self.algorithm {
+            // Every byte of it is made here.
+            Algorithm::Gzip if level == 1 => ("gzip", &[]),
+            Algorithm::Gzip => ("gzip", &GZIP_CRATES),
+            Algorithm::Zstd => ("zstd", &ZSTD_CRATES),
             Algorithm::None => return "none".to_owned(),
         };
-        let level = self.effective_level();
-        let crates = crates.map(|(name, version)| format!("{name}-{version}")).join("-");
-        format!("{name}-{level}-{}k-v{VERSION}-{crates}", BLOCK / 1024)
+        let crates: String = crates.iter().map(|(name, version)| format!("-{name}-{version}")).collect();
+        format!("{name}-{level}-{}k-v{VERSION}{crates}", BLOCK / 1024)
     }
 
     /// The media type of a layer's descriptor, as the image specification names it.

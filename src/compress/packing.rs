@@ -58,3 +58,68 @@ pub fn unpacked<'a>(packing: Packing, from: impl Read + 'a) -> io::Result<Box<dy
         Packing::Bzip2 | Packing::Xz => Err(io::ErrorKind::Unsupported.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write};
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        zstd::encode_all(bytes, 1).unwrap()
+    }
+
+    fn inside(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut inside = Vec::new();
+        unpacked(packing(bytes), Cursor::new(bytes.to_vec()))?.read_to_end(&mut inside)?;
+        Ok(inside)
+    }
+
+    #[test]
+    fn told_by_the_first_bytes() {
+        let check = |first: &[u8], expected| assert_eq!(packing(first), expected, "{first:?}");
+        check(&gzip(b"x"), Packing::Gzip);
+        check(&zstd(b"x"), Packing::Zstd);
+        check(&[0x5f, 0x2a, 0x4d, 0x18, 0, 0, 0, 0], Packing::Zstd);
+        check(b"BZh91AY", Packing::Bzip2);
+        check(b"\xfd7zXZ\0", Packing::Xz);
+        for first in [&b""[..], b"\x1f", b"BZh0", b"(\xb5/", b"app/run", b"\0\0\0\0\0\0"] {
+            check(first, Packing::Nothing);
+        }
+    }
+
+    #[test]
+    fn all_that_is_inside_is_read() {
+        let long = b"0123456789".repeat(100_000);
+        let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
+        assert_eq!(inside(&[gzip(b"one "), gzip(b""), gzip(b"two")].concat()).unwrap(), b"one two");
+        assert_eq!(inside(&[zstd(b"one "), zstd(b""), zstd(b"two")].concat()).unwrap(), b"one two");
+        assert_eq!(
+            inside(&[&skipped[..], &zstd(b"one "), &skipped, &zstd(b"two"), &skipped].concat()).unwrap(),
+            b"one two"
+        );
+        assert_eq!(inside(&gzip(&long)).unwrap(), long);
+        assert_eq!(inside(&zstd(&long)).unwrap(), long);
+        assert_eq!(inside(b"a tar").unwrap(), b"a tar");
+    }
+
+    #[test]
+    fn what_is_broken_or_foreign_is_an_error() {
+        for whole in [gzip(&[7; 1000]), zstd(&[7; 1000])] {
+            assert!(inside(&whole[..whole.len() - 1]).is_err());
+        }
+        // What zstd makes has no checksum unless it is asked for one: a layer's digest says more.
+        let mut other = gzip(&[7; 1000]);
+        other[10] ^= 0x55;
+        assert!(inside(&other).is_err());
+        for foreign in [&b"BZh91AY"[..], b"\xfd7zXZ\0"] {
+            assert_eq!(inside(foreign).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        }
+    }
+}
