@@ -11,7 +11,7 @@ use ecr_push::source::docker::{Config, Entry};
 use ecr_push::source::tar::{MAX_NAME, TarIndex};
 
 /// The index of a tar: names that are safe, members within the file, and none that the `tar` crate sees elsewhere.
-pub fn tar_index(bytes: &[u8]) {
+pub(crate) fn tar_index(bytes: &[u8]) {
     let mut file = tempfile::tempfile().expect("a temporary file");
     file.write_all(bytes).expect("it takes them");
     let Ok(index) = TarIndex::read(Arc::new(file), Path::new("fuzz.tar")) else { return };
@@ -53,13 +53,13 @@ fn sees_the_same(bytes: &[u8], parts: &BTreeMap<String, (u64, u64)>) {
 }
 
 /// `manifest.json`.
-pub fn docker_manifest(bytes: &[u8]) {
+pub(crate) fn docker_manifest(bytes: &[u8]) {
     let Ok(entries) = Entry::parse(bytes) else { return };
     assert!(bytes.len() >= 2 && entries.len() <= bytes.len(), "so many images in so few bytes");
 }
 
 /// A docker image's config.
-pub fn docker_config(bytes: &[u8]) {
+pub(crate) fn docker_config(bytes: &[u8]) {
     let Ok(config) = Config::parse(bytes) else { return };
     for diff_id in config.rootfs.diff_ids.unwrap_or_default() {
         assert!(diff_id.hex().bytes().all(|byte| byte.is_ascii_hexdigit()), "{diff_id} was accepted");

@@ -61,7 +61,9 @@ fn sum_up(bytes: &mut [u8]) {
 
 #[track_caller]
 fn run(seeds: &[Vec<u8>], body: fn(&[u8])) {
-    seeds.iter().for_each(|seed| body(seed));
+    for seed in seeds {
+        body(seed);
+    }
     let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
     let changes = prop::collection::vec(any::<Change>(), 1..6);
     let outcome = runner.run(&(0..seeds.len(), changes), |(seed, changes)| {

@@ -1,8 +1,9 @@
 //! Archives on standard input: a file is read where it lies, a pipe is kept beside, and there may be no room for that.
 
 use std::fs::File;
+use std::io::{self, PipeReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::thread;
 
 use local_ecr::LocalEcr;
 
@@ -14,9 +15,12 @@ fn push(ecr: &LocalEcr, temporary: &Path) -> Push {
 }
 
 /// The reading end of a pipe that a file is written to.
-fn pipe(path: &Path) -> Stdio {
-    let cat = Command::new("cat").arg(path).stdout(Stdio::piped()).spawn().unwrap();
-    cat.stdout.unwrap().into()
+fn pipe(path: &Path) -> PipeReader {
+    let (reader, mut writer) = io::pipe().unwrap();
+    let mut file = File::open(path).unwrap();
+    // Who reads may have seen enough before the end.
+    thread::spawn(move || drop(io::copy(&mut file, &mut writer)));
+    reader
 }
 
 #[test]
