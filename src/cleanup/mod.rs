@@ -1,5 +1,6 @@
 //! Takes the local image away, once it is known to be somewhere else.
 
+pub mod archive;
 pub mod engine;
 pub mod layout;
 mod reach;
@@ -11,7 +12,7 @@ use thiserror::Error;
 
 use crate::oci::digest::Digest;
 use crate::source::engine::EngineError;
-use crate::source::layout::LayoutError;
+use crate::source::layout::{LayoutError, Listed, list};
 use crate::source::walk::Defect;
 
 /// What a clean-up removed.
@@ -27,6 +28,8 @@ pub struct Cleaned {
     pub folder: bool,
     /// Of an engine: whether it deleted the image itself, once its last name was gone.
     pub image: Option<bool>,
+    /// Of an archive: whether its file is gone; standard input has none.
+    pub file: Option<bool>,
 }
 
 /// Something that couldn't be removed.
@@ -124,6 +127,28 @@ pub enum CleanupError {
         id: String,
         /// The names that it has.
         names: Vec<String>,
+    },
+    /// An archive that is no regular file.
+    #[error("{path} is kept: it is {kind} and not a regular file")]
+    NoFile {
+        /// The archive.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// An archive is another file by now, or has other bytes.
+    #[error("{path} is kept: it was changed or replaced meanwhile")]
+    Changed {
+        /// The archive.
+        path: PathBuf,
+    },
+    /// An archive holds more than was pushed.
+    #[error("{path} is kept: it holds what was not pushed:\n{}", list(others))]
+    HoldsMore {
+        /// The archive.
+        path: PathBuf,
+        /// What else there is.
+        others: Vec<Listed>,
     },
     /// The image's name is gone, and files are left.
     #[error("these could not be removed:{}", lines(left))]

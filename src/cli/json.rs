@@ -75,13 +75,18 @@ fn cleanup(cleanup: &Cleanup) -> Value {
     match cleanup {
         Cleanup::NotAsked => json!({"status": "notAsked"}),
         Cleanup::NotDone => json!({"status": "notDone"}),
-        Cleanup::Done(cleaned) => match cleaned.image {
-            Some(deleted) => json!({
+        Cleanup::Done(cleaned) => match (cleaned.image, cleaned.file) {
+            (Some(deleted), _) => json!({
                 "status": "done",
                 "namesRemoved": cleaned.names,
                 "imageRemoved": deleted,
             }),
-            None => json!({
+            (None, Some(removed)) => json!({
+                "status": "done",
+                "bytesFreed": cleaned.freed,
+                "fileRemoved": removed,
+            }),
+            (None, None) => json!({
                 "status": "done",
                 "namesRemoved": cleaned.names,
                 "blobsRemoved": cleaned.blobs,

@@ -74,6 +74,15 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
                 });
                 return lines;
             }
+            if let Some(removed) = cleaned.file {
+                let freed = size(cleaned.freed);
+                lines.push(if removed {
+                    format!("clean-up: the archive is removed; {freed} freed")
+                } else {
+                    "clean-up: standard input leaves nothing to remove".to_owned()
+                });
+                return lines;
+            }
             let names = match cleaned.names.as_slice() {
                 [] => String::new(),
                 names => {

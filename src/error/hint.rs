@@ -180,6 +180,8 @@ pub(super) fn cleanup_hint(error: &CleanupError) -> String {
             EngineError::InUse { .. } => "remove the container, then the image: `docker rm`, `docker rmi`",
             _ => "remove it by hand: `docker rmi`",
         },
+        CleanupError::NoFile { .. } | CleanupError::HoldsMore { .. } => "remove it by hand if it may go",
+        CleanupError::Changed { .. } => "look at what it is now before you remove it",
         CleanupError::NameGiven { .. } => "somebody else uses this name",
         CleanupError::Unnamed { .. } => "remove it by hand (`docker rmi`), or give SOURCE by its name",
         CleanupError::Layout(_)

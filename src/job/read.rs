@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::draft::{Docker, DockerLayer, Draft};
 use super::make::Making;
 use super::{Options, RECORD, aside, within};
+use crate::cleanup::archive;
 use crate::cleanup::layout::Removal;
 use crate::cleanup::{self, Cleaned, CleanupError};
 use crate::compress::{Algorithm, Compression, Packing, Workers};
@@ -53,7 +54,7 @@ pub(super) enum Origin {
         lock: Lock,
     },
     /// An archive.
-    Archive,
+    Archive(archive::Removal),
     /// An engine.
     Engine {
         /// The engine.
@@ -101,9 +102,9 @@ pub(super) async fn read(
         Place::Path { path, said } if *said == Some(Form::Layout) || said.is_none() && path.is_dir() => {
             folder(path, &source, &read, wait)
         }
-        Place::Path { path, said } => archive(Archive::open(path, *said, &read.temporary)?, &source, &read),
+        Place::Path { path, said } => in_archive(Archive::open(path, *said, &read.temporary)?, &source, &read),
         Place::StandardInput | Place::Engine { .. } => {
-            archive(Archive::standard_input(&read.temporary)?, &source, &read)
+            in_archive(Archive::standard_input(&read.temporary)?, &source, &read)
         }
     });
     let (origin, draft, notice) = reading.await.map_err(Error::task)??;
@@ -180,17 +181,18 @@ fn folder(
     Ok((Origin::Folder { layout, chosen, image: image.clone(), lock }, Draft::Image(image), notice))
 }
 
-fn archive(archive: Archive, source: &Source, options: &Options) -> Result<(Origin, Draft, Notice), Error> {
+fn in_archive(archive: Archive, source: &Source, options: &Options) -> Result<(Origin, Draft, Notice), Error> {
     if archive.form() == Form::DockerArchive {
         let docker = DockerArchive::open(Arc::new(archive))?;
         let image = docker.choose(&source.choice)?;
         runs_on(&options.platforms, &image.platform, &image.config_digest)?;
-        return Ok((Origin::Archive, Draft::Docker(saved(image, options)?), None));
+        let removal = archive::Removal::of_docker(&docker, image);
+        return Ok((Origin::Archive(removal), Draft::Docker(saved(image, options)?), None));
     }
     let layout = Layout::in_archive(&archive)?;
     let chosen = layout.choose(&source.choice)?;
     let (image, notice) = image(&layout, &chosen, options)?;
-    Ok((Origin::Archive, Draft::Image(image), notice))
+    Ok((Origin::Archive(archive::Removal::of_layout(&archive, &layout, &image)), Draft::Image(image), notice))
 }
 
 fn image(layout: &Layout, chosen: &Chosen, options: &Options) -> Result<(Image, Notice), Error> {
@@ -358,7 +360,9 @@ impl Origin {
                 let cleaning = tokio::task::spawn_blocking(move || cleanup::layout::clean(&folder, &removal, wait));
                 cleaning.await.map_err(Error::task)
             }
-            Self::Archive => Ok(Ok(Cleaned::default())),
+            Self::Archive(removal) => {
+                tokio::task::spawn_blocking(move || archive::clean(&removal)).await.map_err(Error::task)
+            }
             Self::Engine { engine, image } => {
                 Ok(cleanup::engine::clean(&engine, &image, image.named.as_deref(), pushed).await)
             }

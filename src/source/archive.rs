@@ -140,6 +140,7 @@ pub struct Archive {
     form: Form,
     file: Option<Stamp>,
     spooled: bool,
+    standard_input: bool,
 }
 
 impl Archive {
@@ -177,7 +178,7 @@ impl Archive {
         readable(path, &metadata)?;
         // Somebody may have read the beginning already: what follows is the archive then.
         let whole = metadata.is_file() && file.stream_position().map_err(unreadable)? == 0;
-        Self::read(file, whole, path, None, temporary, None)
+        Ok(Self { standard_input: true, ..Self::read(file, whole, path, None, temporary, None)? })
     }
 
     fn read(
@@ -209,7 +210,7 @@ impl Archive {
         let form = form(&index, said)?;
         // Not before: a container's files have links to wherever they like.
         index.check_links()?;
-        Ok(Self { index, form, file: stamp, spooled })
+        Ok(Self { index, form, file: stamp, spooled, standard_input: false })
     }
 
     /// The members.
@@ -234,6 +235,12 @@ impl Archive {
     #[must_use]
     pub fn stamp(&self) -> Option<Stamp> {
         self.file
+    }
+
+    /// Whether it came from standard input.
+    #[must_use]
+    pub fn is_standard_input(&self) -> bool {
+        self.standard_input
     }
 
     /// Whether it had to be written to a temporary file.

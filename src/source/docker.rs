@@ -155,6 +155,37 @@ impl DockerArchive {
     }
 }
 
+impl DockerArchive {
+    /// What is in it beside `image`: other images, and what the OCI layout beside them has more.
+    #[must_use]
+    pub fn left_out(&self, image: &DockerImage) -> Vec<Listed> {
+        let others = self.images.iter().filter(|other| other.config_digest != image.config_digest);
+        let mut left = listed(others);
+        for (descriptor, manifest) in inner::manifests(self.archive.index()) {
+            let is_of =
+                |image: &DockerImage| manifest.blobs().next().is_some_and(|it| it.digest == image.config_digest);
+            if !self.images.iter().any(is_of) {
+                let names = descriptor.ref_name().map(str::to_owned).into_iter().collect();
+                left.push(Listed { digest: descriptor.digest, names });
+            }
+        }
+        left
+    }
+}
+
+/// The images in the list of an archive that is read as a layout, by their configs; none if there is no list that can be
+/// read: then there is nobody who could read it.
+#[must_use]
+pub fn listed_beside(index: &TarIndex) -> Vec<Listed> {
+    let read = index.content(MANIFEST, MAX_SIZE).ok().flatten();
+    let entries = read.and_then(|bytes| Entry::parse(&bytes).ok()).unwrap_or_default();
+    let image = |entry: Entry| {
+        let config = index.content(&member(index, &entry.config).ok()?, MAX_CONFIG).ok()??;
+        Some(Listed { digest: Digest::of(Algorithm::Sha256, &config), names: entry.names })
+    };
+    entries.into_iter().filter_map(image).collect()
+}
+
 fn listed<'a>(images: impl Iterator<Item = &'a DockerImage>) -> Vec<Listed> {
     images.map(|image| Listed { digest: image.config_digest.clone(), names: image.names.clone() }).collect()
 }

@@ -141,7 +141,7 @@ pub struct Listed {
     pub names: Vec<String>,
 }
 
-pub(super) fn list(images: &[Listed]) -> String {
+pub(crate) fn list(images: &[Listed]) -> String {
     let line = |image: &Listed| {
         let names: String = image.names.iter().map(|name| format!("  :{name}")).collect();
         format!("  @{}{names}", image.digest)
@@ -346,6 +346,22 @@ impl Layout {
             found.push(next.digest);
         }
         found
+    }
+
+    /// What `index.json` lists and `image` doesn't have, be it an image or not.
+    #[must_use]
+    pub fn left_out(&self, image: &Image) -> Vec<Listed> {
+        let manifests = || image.nodes().iter().map(|node| &node.manifest.digest);
+        let pushed: HashSet<&Digest> = manifests().collect();
+        let lists: HashSet<String> = manifests().map(Digest::referrers_tag).collect();
+        let is_list =
+            |entry: &Descriptor| is_referrers_index(entry) && entry.ref_name().is_some_and(|name| lists.contains(name));
+        let left = self.entries.iter().filter(|entry| !pushed.contains(&entry.digest) && !is_list(entry));
+        left.map(|entry| {
+            let names = entry.ref_name().map(str::to_owned).into_iter().collect();
+            Listed { digest: entry.digest.clone(), names }
+        })
+        .collect()
     }
 
     /// A referrer of what was seen that wasn't seen itself.

@@ -15,8 +15,14 @@ use crate::source::walk::bytes;
 /// All manifests together that are looked at, in bytes: memory stays flat.
 const MAX_TOTAL: u64 = 4 * MAX_SIZE;
 
-/// The image manifests in an archive's layout, attestations left out; none if there is no layout.
+/// The images in an archive's layout, attestations left out; none if there is no layout.
 pub(in crate::source) fn images(index: &Arc<TarIndex>) -> Vec<Manifest> {
+    let images = manifests(index).into_iter().filter(|(descriptor, _)| !descriptor.is_attestation());
+    images.map(|(_, manifest)| manifest).collect()
+}
+
+/// The manifests of images and artifacts in an archive's layout, each with what points to it.
+pub(in crate::source) fn manifests(index: &Arc<TarIndex>) -> Vec<(Descriptor, Manifest)> {
     let files = Files::Archive(index.clone());
     let read = index.content("index.json", MAX_SIZE).ok().flatten();
     let entries = read.and_then(|read| layout::parse_index(index.path(), &read).ok()).unwrap_or_default();
@@ -27,8 +33,8 @@ pub(in crate::source) fn images(index: &Arc<TarIndex>) -> Vec<Manifest> {
         }
         let Some(manifest) = manifest(&files, &descriptor, &mut left) else { continue };
         match &manifest.body {
-            Body::Index { manifests } => waiting.extend(manifests.iter().filter(|it| !it.is_attestation()).cloned()),
-            Body::Image { .. } => images.push(manifest),
+            Body::Index { manifests } => waiting.extend(manifests.iter().cloned()),
+            Body::Image { .. } => images.push((descriptor, manifest)),
         }
     }
     images

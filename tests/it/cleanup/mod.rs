@@ -1,5 +1,6 @@
 //! `--cleanup`: what was pushed goes, what wasn't stays, and nothing goes unless everything arrived.
 
+mod archive;
 mod meanwhile;
 
 use std::fs;
