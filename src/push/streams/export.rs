@@ -12,7 +12,7 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::making::Making;
-use super::{AT_ONCE, Ended, Feed, MakeError, Pending, Place, Round, Streams, Wanted, Way};
+use super::{AT_ONCE, Created, Ended, Feed, MakeError, Pending, Place, Round, Streams, Wanted, Way};
 use crate::cause::Cause;
 use crate::compress::Made;
 use crate::image::{Raw, Role};
@@ -116,7 +116,7 @@ impl<'a> Streams<'a> {
         &self,
         exporter: &Exporter,
         pending: &[Pending<'a>],
-        created: &Mutex<HashSet<usize>>,
+        created: &Created,
     ) -> Vec<Round> {
         let mut rounds: Vec<Option<Round>> = pending.iter().map(|_| None).collect();
         let left: HashMap<&Digest, usize> =
@@ -177,7 +177,7 @@ impl<'a> Streams<'a> {
         &self,
         pending: &[Pending<'a>],
         left: &Mutex<HashMap<&Digest, usize>>,
-        created: &Mutex<HashSet<usize>>,
+        created: &Created,
         rounds: &mut [Option<Round>],
     ) -> Mutex<Held> {
         let mut held = Held::new();
@@ -206,7 +206,7 @@ impl<'a> Streams<'a> {
         exporter: &Exporter,
         pending: &[Pending<'a>],
         (left, held): (&Mutex<HashMap<&Digest, usize>>, &Mutex<Held>),
-        created: &Mutex<HashSet<usize>>,
+        created: &Created,
         member: Member,
     ) -> Passed {
         let Member { name, size, give, made } = member;

@@ -9,7 +9,7 @@ mod making;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -175,6 +175,9 @@ pub(super) struct Streams<'a> {
     pub(super) way: Way<'a>,
 }
 
+/// The destinations whose repository was made. Layers find out side by side that it is missing, and one of them makes it.
+type Created = tokio::sync::Mutex<HashSet<usize>>;
+
 /// A layer that isn't everywhere yet.
 struct Pending<'a> {
     wanted: Wanted<'a>,
@@ -243,7 +246,7 @@ impl<'a> Streams<'a> {
             .into_iter()
             .map(|wanted| Pending { courses: wanted.targets.iter().map(course).collect(), wanted })
             .collect();
-        let created = Mutex::new(HashSet::new());
+        let created = Created::default();
         let mut streamed = Streamed::default();
         while !pending.is_empty() {
             let round = match &self.recipe.supply {
@@ -265,12 +268,12 @@ impl<'a> Streams<'a> {
                 tokio::time::sleep(longest).await;
             }
         }
-        streamed.created = created.into_inner().unwrap_or_else(PoisonError::into_inner);
+        streamed.created = created.into_inner();
         streamed
     }
 
     /// One round, with layers that can be read whenever somebody wants to.
-    async fn at_hand(&self, pending: &[Pending<'a>], created: &Mutex<HashSet<usize>>, jobs: usize) -> Vec<Round> {
+    async fn at_hand(&self, pending: &[Pending<'a>], created: &Created, jobs: usize) -> Vec<Round> {
         let making = stream::iter(pending.iter().enumerate()).map(async |(at, layer)| {
             let Wanted { raw, blob, .. } = &layer.wanted;
             let targets = layer.targets();
@@ -330,7 +333,7 @@ impl<'a> Streams<'a> {
         diff_id: Option<&Digest>,
         targets: &[usize],
         places: Option<Vec<Result<Place, Ended>>>,
-        created: &Mutex<HashSet<usize>>,
+        created: &Created,
         feed: Feed,
     ) -> Carried {
         let mut places = match places {
@@ -406,7 +409,7 @@ impl<'a> Streams<'a> {
         targets: &[usize],
         raw: &Raw,
         blob: Option<&Blob>,
-        created: &Mutex<HashSet<usize>>,
+        created: &Created,
     ) -> Vec<Result<Place, Ended>> {
         join_all(targets.iter().map(|target| self.open(*target, raw, blob, created))).await
     }
@@ -417,7 +420,7 @@ impl<'a> Streams<'a> {
         target: usize,
         raw: &Raw,
         blob: Option<&Blob>,
-        created: &Mutex<HashSet<usize>>,
+        created: &Created,
     ) -> Result<Place, Ended> {
         if self.stops.is_stopped(target) {
             return Err(Ended::Stopped);
@@ -447,7 +450,7 @@ impl<'a> Streams<'a> {
         &self,
         target: usize,
         blob: Option<&Blob>,
-        created: &Mutex<HashSet<usize>>,
+        created: &Created,
     ) -> Result<Entry, RegistryError> {
         let new = match (&self.way, blob) {
             (Way::Known(uploader), Some(blob)) => return uploader.enter(target, blob).await,
@@ -467,11 +470,15 @@ impl<'a> Streams<'a> {
         };
         match (open().await, new, &destination.ecr) {
             (Err(error), Some(new), Some(account)) if error.meaning() == Some(Meaning::RepositoryMissing) => {
+                let mut created = created.lock().await;
                 // Whatever stands in the way of making it, the push itself will say.
-                if matches!(new_repository::create(account, &repository.name, new).await, Ok(true)) {
-                    created.lock().unwrap_or_else(PoisonError::into_inner).insert(target);
+                if !created.contains(&target)
+                    && matches!(new_repository::create(account, &repository.name, new).await, Ok(true))
+                {
+                    created.insert(target);
                     self.reporter.report(&Event::Created { repository: repository.clone() });
                 }
+                drop(created);
                 open().await
             }
             (opened, ..) => opened,
