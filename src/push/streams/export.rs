@@ -112,12 +112,7 @@ enum Passed {
 
 impl<'a> Streams<'a> {
     /// One round, with what an engine exports.
-    pub(super) async fn export(
-        &self,
-        exporter: &Exporter,
-        pending: &[Pending<'a>],
-        created: &Created,
-    ) -> Vec<Round> {
+    pub(super) async fn export(&self, exporter: &Exporter, pending: &[Pending<'a>], created: &Created) -> Vec<Round> {
         let mut rounds: Vec<Option<Round>> = pending.iter().map(|_| None).collect();
         let left: HashMap<&Digest, usize> =
             pending.iter().enumerate().map(|(at, layer)| (&layer.wanted.raw.digest, at)).collect();

@@ -8,8 +8,8 @@ mod export;
 mod making;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -415,13 +415,7 @@ impl<'a> Streams<'a> {
     }
 
     /// A session for a layer, or why there is none.
-    async fn open(
-        &self,
-        target: usize,
-        raw: &Raw,
-        blob: Option<&Blob>,
-        created: &Created,
-    ) -> Result<Place, Ended> {
+    async fn open(&self, target: usize, raw: &Raw, blob: Option<&Blob>, created: &Created) -> Result<Place, Ended> {
         if self.stops.is_stopped(target) {
             return Err(Ended::Stopped);
         }
@@ -446,12 +440,7 @@ impl<'a> Streams<'a> {
         Ok(Place { key, session, attempt })
     }
 
-    async fn enter(
-        &self,
-        target: usize,
-        blob: Option<&Blob>,
-        created: &Created,
-    ) -> Result<Entry, RegistryError> {
+    async fn enter(&self, target: usize, blob: Option<&Blob>, created: &Created) -> Result<Entry, RegistryError> {
         let new = match (&self.way, blob) {
             (Way::Known(uploader), Some(blob)) => return uploader.enter(target, blob).await,
             (Way::Known(_), None) => None,
