@@ -91,7 +91,15 @@ impl Draft {
         }
     }
 
-    /// The image with these layers; `None` while one is lacking, or the config.
+    /// The digest of the manifest that somebody made already.
+    pub(super) fn root(&self) -> Option<&Digest> {
+        match self {
+            Self::Image(image) => Some(&image.root().manifest.digest),
+            Self::Docker(_) => None,
+        }
+    }
+
+    /// The image with these layers, which must be all that have to be made; `None` while one is lacking, or the config.
     pub(super) fn image(&self, made: &Layers) -> Option<Result<Image, ManifestError>> {
         match self {
             Self::Image(image) if made.is_empty() => Some(Ok(image.clone())),

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::event::{Event, Reporter};
 use crate::image::{Content, Image, Raw};
 use crate::known::{self, layers::Layers as Record};
+use crate::oci::digest::Digest;
 use crate::push::sessions::Sessions;
 use crate::push::streams::{self, Recipe, Streamed, Supply};
 use crate::push::{Destination, PushOptions};
@@ -52,7 +53,16 @@ impl Making {
 
     /// The image, once all of its layers are known.
     pub(super) fn image(&self) -> Result<Option<Image>, Error> {
+        if !self.unknown().is_empty() {
+            // A manifest can be rewritten with some of its layers, and would be another one.
+            return Ok(None);
+        }
         self.draft.image(&self.layers).transpose().map_err(Error::from)
+    }
+
+    /// The digest that the image has in SOURCE, if it has one there.
+    pub(super) fn before(&self) -> Option<&Digest> {
+        self.draft.root()
     }
 
     /// How layers are made.

@@ -251,7 +251,7 @@ impl Run<'_> {
     ) -> Result<(Option<Image>, Vec<DestinationReport>), Error> {
         let image = making.image()?;
         if let Some(image) = &image {
-            self.is_known(image)?;
+            self.is_known(making.before(), image)?;
         }
         tokens.arrive(&mut registries).await?;
         let mut options = self.options(making.recipe());
@@ -290,7 +290,7 @@ impl Run<'_> {
             destinations = sort_out(destinations, streamed, asked, &mut failed)?;
             image = making.image()?;
             if let Some(image) = &image {
-                self.is_known(image)?;
+                self.is_known(making.before(), image)?;
             }
         }
         let mut outcomes = Vec::new();
@@ -304,9 +304,13 @@ impl Run<'_> {
         Ok(Tried { image, outcomes, failed })
     }
 
-    /// Tells what is pushed, and compares it with what was asked for.
-    fn is_known(&self, image: &Image) -> Result<(), Error> {
+    /// Tells what is pushed and what it was `before`, and compares it with what was asked for.
+    fn is_known(&self, before: Option<&Digest>, image: &Image) -> Result<(), Error> {
         let root = &image.root().manifest;
+        if let Some(before) = before.filter(|before| **before != root.digest) {
+            let text = format!("recompressed: image {before} of SOURCE is pushed as {}", root.digest);
+            self.reporter.report(&Event::Warning { text });
+        }
         self.reporter.report(&Event::Read {
             digest: root.digest.clone(),
             manifests: image.nodes().len(),
