@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod error;
 pub mod event;
 pub mod image;
+pub mod inspect;
 pub mod job;
 pub mod known;
 mod names;

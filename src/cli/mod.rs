@@ -5,6 +5,7 @@ mod bars;
 mod digest_file;
 mod doctor;
 mod environment;
+mod inspect;
 mod json;
 mod plain;
 mod push;
@@ -18,7 +19,7 @@ use ecr_push::error::Error;
 
 use self::args::Typed;
 use self::plain::line;
-use self::settings::{DoctorSettings, Settings, SettingsError};
+use self::settings::{DoctorSettings, InspectSettings, Settings, SettingsError};
 
 /// A wrong command line.
 const USAGE: u8 = 2;
@@ -43,6 +44,10 @@ pub(crate) fn run() -> u8 {
         }
         Typed::Doctor(args) => match DoctorSettings::of(*args) {
             Ok(settings) => block_on(settings.verbose, doctor::run(&settings)),
+            Err(error) => refuse(error),
+        },
+        Typed::Inspect(args) => match InspectSettings::of(*args) {
+            Ok(settings) => block_on(settings.verbose, inspect::run(settings)),
             Err(error) => refuse(error),
         },
     }

@@ -1,6 +1,6 @@
 //! An OCI image layout, a folder or in an archive: its index, its images, which of them is meant, and what refers to it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::platforms::{PlatformError, SelectError, Selected, select};
 use super::tar::TarError;
 use super::walk::{Defect, Walk, bytes};
 use crate::cause::{Cause, chain};
-use crate::image::Image;
+use crate::image::{Blob, Image, Node, Withheld};
 use crate::oci::descriptor::{Descriptor, Kind};
 use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::{MAX_SIZE, Manifest};
@@ -179,6 +179,21 @@ pub struct Chosen {
     pub name: Option<String>,
 }
 
+/// What was found of an image, whole or not.
+#[derive(Debug)]
+pub struct Found {
+    /// Its manifests that can be read, children before parents.
+    pub nodes: Vec<Node>,
+    /// Those that refer to it, a subject before its referrers.
+    pub referrers: Vec<Digest>,
+    /// Its blobs that are there.
+    pub blobs: BTreeMap<Digest, Blob>,
+    /// Layers that must not be distributed.
+    pub withheld: Vec<Withheld>,
+    /// What is wrong with it.
+    pub defects: Vec<Defect>,
+}
+
 /// An OCI image layout.
 #[derive(Debug)]
 pub struct Layout {
@@ -320,20 +335,35 @@ impl Layout {
         if walk.defects.is_empty() {
             walk.manifest(&root, 0);
         }
-        let mut pushed = Vec::new();
+        let Found { nodes, referrers, blobs, withheld, defects } = self.found(walk, referrers);
+        if defects.is_empty() {
+            Ok(Image::new(nodes, root.digest, referrers, blobs, withheld))
+        } else {
+            Err(LayoutError::Defects { path: self.path.clone(), defects })
+        }
+    }
+
+    /// All that can be read of an image, with what is wrong with it; with `referrers` also what refers to it.
+    #[must_use]
+    pub fn look(&self, root: &Descriptor, referrers: bool) -> Found {
+        let mut walk = Walk::new(&self.files);
+        walk.manifest(root, 0);
+        self.found(walk, referrers)
+    }
+
+    /// What a walk found; with `referrers` it goes on to what refers to that.
+    fn found(&self, mut walk: Walk, referrers: bool) -> Found {
+        let mut found = Vec::new();
         if referrers {
             // Signatures of SBOMs: a referrer can be a subject itself, so look again until nothing is found.
             while let Some(next) = self.referrer_of(&walk.seen) {
                 let digest = next.digest.clone();
                 walk.manifest(&next, 0);
-                pushed.push(digest);
+                found.push(digest);
             }
         }
-        if walk.defects.is_empty() {
-            Ok(Image::new(walk.nodes, root.digest, pushed, walk.blobs, walk.withheld))
-        } else {
-            Err(LayoutError::Defects { path: self.path.clone(), defects: walk.defects })
-        }
+        let Walk { nodes, blobs, withheld, defects, .. } = walk;
+        Found { nodes, referrers: found, blobs, withheld, defects }
     }
 
     /// What refers to `image`, be it part of it or not.

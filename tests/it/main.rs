@@ -16,6 +16,7 @@ mod fuzz;
 mod golden;
 mod hostile;
 mod hosts;
+mod inspect;
 mod layouts;
 mod mounts;
 mod neighbours;

@@ -2,6 +2,7 @@
 
 mod doctor;
 mod environment;
+mod inspect;
 mod push;
 mod shared;
 
@@ -10,6 +11,7 @@ use std::ffi::OsString;
 use clap::{Command, CommandFactory, FromArgMatches};
 
 pub(crate) use self::doctor::DoctorArgs;
+pub(crate) use self::inspect::InspectArgs;
 pub(crate) use self::push::{CompressionArgs, CompressionKind, Progress, PushArgs, RepositoryArgs, Scan, Severity};
 pub(crate) use self::shared::{AwsArgs, ConnectionArgs, Output};
 
@@ -18,13 +20,18 @@ pub(crate) use self::shared::{AwsArgs, ConnectionArgs, Output};
 pub(crate) enum Typed {
     Push(Box<PushArgs>),
     Doctor(Box<DoctorArgs>),
+    Inspect(Box<InspectArgs>),
 }
+
+/// The name of a command.
+const INSPECT: &str = "inspect";
 
 /// The command line as clap knows it, for man pages.
 #[must_use]
 pub(crate) fn command() -> Command {
     PushArgs::command()
         .subcommand(DoctorArgs::command())
+        .subcommand(InspectArgs::command())
         .disable_help_subcommand(true)
         .args_conflicts_with_subcommands(true)
         .subcommand_negates_reqs(true)
@@ -42,6 +49,7 @@ pub(crate) fn parse(
     let typed = command().try_get_matches_from(&argv)?;
     // Behind the name of the program, or of the command.
     let (at, from_environment) = match typed.subcommand() {
+        Some((INSPECT, typed)) => (2, environment::options(&InspectArgs::command(), typed, environment)?),
         Some((_, typed)) => (2, environment::options(&DoctorArgs::command(), typed, environment)?),
         None => (1, environment::options(&PushArgs::command(), &typed, environment)?),
     };
@@ -49,6 +57,7 @@ pub(crate) fn parse(
     let with_environment = before.iter().cloned().chain(from_environment).chain(after.iter().cloned());
     let matches = command().try_get_matches_from(with_environment)?;
     match matches.subcommand() {
+        Some((INSPECT, matches)) => Ok(Typed::Inspect(Box::new(InspectArgs::from_arg_matches(matches)?))),
         Some((_, matches)) => Ok(Typed::Doctor(Box::new(DoctorArgs::from_arg_matches(matches)?))),
         None => {
             let mut args = PushArgs::from_arg_matches(&matches)?;
@@ -105,7 +114,7 @@ mod tests {
     fn parse_with(line: &str, environment: &[(&str, &str)]) -> Result<PushArgs, clap::Error> {
         parse_any(line, environment).map(|typed| match typed {
             Typed::Push(args) => *args,
-            Typed::Doctor(args) => panic!("{args:?}"),
+            typed => panic!("{typed:?}"),
         })
     }
 

@@ -99,6 +99,23 @@ pub(super) fn access(aws: &AwsArgs, connection: ConnectionArgs, hosts: &[&Host])
     })
 }
 
+/// How an engine is reached, where nothing is meant for a registry.
+pub(super) fn to_engine(connection: ConnectionArgs) -> Access {
+    Access {
+        plain_http: false,
+        connect_timeout: Duration::from_secs(connection.connect_timeout),
+        timeout: Duration::from_secs(connection.timeout),
+        retries: connection.retries,
+        ca_files: connection.ca_files,
+        config_files: Vec::new(),
+        profiles: PerHost::default(),
+        roles: PerHost::default(),
+        region: None,
+        endpoint_urls: PerHost::default(),
+        registry_endpoints: PerHost::default(),
+    }
+}
+
 /// The role of each host.
 fn roles(aws: &AwsArgs, hosts: &[&Host]) -> Result<PerHost<Role>, SettingsError> {
     let arns = per_host("--role-arn", &aws.role_arns, hosts, |value| {

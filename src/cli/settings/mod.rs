@@ -12,6 +12,7 @@ use ecr_push::aws::repository::NewRepository;
 use ecr_push::aws::scan::Severity;
 use ecr_push::compress::{Algorithm, Compression};
 use ecr_push::doctor::Examination;
+use ecr_push::inspect::Inspection;
 use ecr_push::job::{Job, Options};
 use ecr_push::oci::reference::{Host, Reference, ReferenceError, Repository, Tag};
 use ecr_push::platform::{Wanted, WantedError};
@@ -22,11 +23,11 @@ use ecr_push::source::{Source, SourceError};
 use thiserror::Error;
 
 use super::args::{
-    self, CompressionArgs, CompressionKind, DoctorArgs, Output, Progress, PushArgs, RepositoryArgs, Scan,
+    self, CompressionArgs, CompressionKind, DoctorArgs, InspectArgs, Output, Progress, PushArgs, RepositoryArgs, Scan,
 };
 
 /// Commands that the command line's contract names and this version doesn't have.
-const COMMANDS: [&str; 3] = ["inspect", "clean", "completions"];
+const COMMANDS: [&str; 2] = ["clean", "completions"];
 
 /// Why the command line means nothing.
 #[derive(Debug, Error)]
@@ -213,7 +214,7 @@ impl Settings {
             mount_from,
             engine: engine(),
             cache: args.mounts.cache_dir.or_else(cache_folder).filter(|_| !args.mounts.no_cache),
-            temporary: path("TMPDIR").unwrap_or_else(|| "/tmp".into()),
+            temporary: temporary(),
             compression: compression(&args.compression)?,
             recompress: args.compression.recompress,
             threads: threads(args.compression.compression_threads),
@@ -279,6 +280,44 @@ impl DoctorSettings {
             quiet: args.talk.quiet,
         })
     }
+}
+
+/// What an inspection needs to know.
+#[derive(Debug)]
+pub(super) struct InspectSettings {
+    pub(super) inspection: Inspection,
+    /// SOURCE as typed.
+    pub(super) source: String,
+    pub(super) output: Output,
+    pub(super) verbose: u8,
+    /// Whether the terminal knows UTF-8.
+    pub(super) utf8: bool,
+}
+
+impl InspectSettings {
+    /// What `args` mean.
+    pub(super) fn of(args: InspectArgs) -> Result<Self, SettingsError> {
+        let source = args.source.to_str().ok_or_else(|| SettingsError::SourceText(args.source.clone()))?;
+        let inspection = Inspection {
+            source: Source::parse(source)?,
+            follow_symlinks: args.follow_symlinks,
+            temporary: temporary(),
+            engine: engine(),
+            access: access::to_engine(args.connection),
+        };
+        Ok(Self {
+            inspection,
+            source: source.to_owned(),
+            output: args.talk.output,
+            verbose: args.talk.verbose,
+            utf8: utf8(),
+        })
+    }
+}
+
+/// The folder for what has to lie on disk for a while.
+fn temporary() -> PathBuf {
+    path("TMPDIR").unwrap_or_else(|| "/tmp".into())
 }
 
 /// What the user should know before anything is sent.

@@ -26,6 +26,9 @@ pub(super) struct Case {
     /// Whether the doctor is asked in place of a push.
     #[serde(default)]
     pub(super) doctor: bool,
+    /// Whether SOURCE is inspected in place of a push.
+    #[serde(default)]
+    pub(super) inspect: bool,
     /// The layout, below `testdata/layouts`.
     #[serde(default = "one_manifest")]
     pub(super) layout: String,

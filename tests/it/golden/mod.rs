@@ -170,10 +170,17 @@ fn run(case: &Case) -> (Ran, Places) {
     // A host has a dot or a port, and so has each of the places.
     let host = |destination: &str| destination.split_once('/').is_some_and(|(host, _)| host.contains(['.', '{', ':']));
     let push = |layout: &Layout, source: &str, places: &mut Places| {
+        let source = places.fill(&source.replace("{layout}", &layout.path().to_string_lossy()));
         // A command stands where a push has its SOURCE.
-        let source = if case.doctor { "doctor" } else { source };
-        let push = Push::of(places.fill(&source.replace("{layout}", &layout.path().to_string_lossy())));
+        let push = match (case.doctor, case.inspect) {
+            (true, _) => Push::of("doctor"),
+            (_, true) => Push::of("inspect"),
+            _ => Push::of(&source),
+        };
         places.add_path("home", push.home());
+        if case.inspect {
+            return push.to_reference(source);
+        }
         if host(&case.destination) {
             push.to_reference(places.fill(&case.destination))
         } else {
@@ -193,7 +200,7 @@ fn run(case: &Case) -> (Ran, Places) {
     let mut push = push(&layout, &case.source, &mut places);
     // Progress has a test of its own; with one blob at a time it is always the same one that fails.
     for (option, value) in [("--progress", "none"), ("--jobs", "1"), ("--retries", "1")] {
-        let is_known = !case.doctor || option == "--retries";
+        let is_known = !(case.doctor || case.inspect) || option == "--retries";
         if is_known && !case.args.iter().any(|arg| arg.starts_with(option)) {
             push = push.args([format!("{option}={value}")]);
         }
