@@ -351,13 +351,10 @@ fn is_known(platform: &Platform) -> bool {
 
 /// What a layer's media type says of its compression; of other blobs it says nothing.
 fn compression(media_type: &MediaType) -> &'static str {
-    let text = media_type.as_str();
-    if text.ends_with("+zstd") || text.ends_with(".zstd") {
-        "zstd"
-    } else if text.ends_with("+gzip") || text.ends_with(".gzip") {
-        "gzip"
-    } else {
-        "none"
+    match media_type.as_str().rsplit(['+', '.']).next() {
+        Some("zstd") => "zstd",
+        Some("gzip") => "gzip",
+        _ => "none",
     }
 }
 
