@@ -195,7 +195,7 @@ fn an_entry_that_is_no_image_counts() {
     let (_folder, path) = archive(&Tar::of(&layout).end());
     let opened = Archive::open(&path, None, Path::new("/nowhere")).unwrap();
     let read = Read::in_archive(&opened).unwrap();
-    let image = read.read(&read.choose(&Choice::Only).unwrap(), true).unwrap();
+    let image = read.read(&read.choose(&Choice::Only).unwrap(), &[], true).unwrap();
     let kept = clean(&Removal::of_layout(&opened, &read, &image)).unwrap_err();
     assert!(matches!(&kept, CleanupError::HoldsMore { others, .. } if others[0].digest.as_str() == sha256(b"note")));
 }
