@@ -5,6 +5,7 @@
 mod support;
 
 mod accounts;
+mod any_archive;
 mod archives;
 mod cleanup;
 mod cli;

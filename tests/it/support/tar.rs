@@ -143,7 +143,7 @@ pub(crate) fn record((key, value): &(&str, &[u8])) -> Vec<u8> {
 }
 
 /// The files below a folder, with their names from there.
-fn files(folder: &Path, below: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(folder: &Path, below: &str) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("it can be read").path();
