@@ -22,7 +22,7 @@ pub(super) async fn run(settings: InspectSettings) -> u8 {
         Ok(inventory) => inventory,
         Err(error) => return fail(None, &error),
     };
-    let status = inventory.error.as_ref().map_or(0, |error| error.status());
+    let status = inventory.error.as_ref().map_or(0, ecr_push::error::Error::status);
     let text = match output {
         Output::Text => printable(&text(&source, &inventory, utf8)),
         Output::Json => format!("{:#}\n", document(&source, &inventory, status)),

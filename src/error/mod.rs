@@ -152,9 +152,8 @@ impl Error {
                 | LayoutError::Empty { .. }
                 | LayoutError::Defects { .. } => status::SOURCE,
             },
-            Self::Repack(_) => status::SOURCE,
+            Self::Repack(_) | Self::Archive(_) => status::SOURCE,
             Self::Engine(error) => engine_status(error),
-            Self::Archive(_) => status::SOURCE,
             Self::Docker(error) => archive::docker_status(error),
             Self::Trust(_) | Self::DigestDiffers { .. } | Self::LeavesOut { .. } | Self::LeavesOutPlatforms { .. } => {
                 status::USAGE

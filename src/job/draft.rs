@@ -1,6 +1,6 @@
 //! An image as far as it is known before its layers are compressed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -49,8 +49,7 @@ pub(super) enum DockerLayer {
     Raw(Arc<Raw>, BTreeMap<String, String>),
 }
 
-/// Layers that have been made, by their digests in SOURCE.
-pub(super) type Layers = HashMap<Digest, Repacked>;
+pub(super) use crate::repack::Layers;
 
 impl Draft {
     /// The layers that have to be made, once each; with `all` those, too, that are compressed already.

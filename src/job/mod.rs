@@ -39,6 +39,7 @@ use crate::source::engine::EngineSettings;
 
 /// Everything that a push may be told.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Options {
     /// Remove the image from SOURCE once it is verified everywhere.
     pub cleanup: bool,
@@ -116,7 +117,7 @@ pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &Cancellation
     let targets = targets(&job.destinations, &job.tags);
     let record = job.options.cache.clone().map(|folder| aside(move || Known::read(&folder)));
     let reached = tokio::select! {
-        reached = both(job, &targets, reporter, cancel) => reached,
+        reached = Box::pin(both(job, &targets, reporter, cancel)) => reached,
         () = cancel.cancelled() => Err(Error::Interrupted { open: 0 }),
     };
     let ((origin, making), (registries, tokens)) = reached?;
@@ -130,7 +131,8 @@ pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &Cancellation
     };
     let sessions = Sessions::default();
     let run = Run { job, targets: &targets, known, sessions: &sessions, reporter };
-    let pushing = run.push(making, registries, tokens);
+    // On the heap: what a push needs in all of its steps is more than a stack should hold.
+    let pushing = Box::pin(run.push(making, registries, tokens));
     let (image, destinations) = tokio::select! {
         pushed = pushing => pushed?,
         () = cancel.cancelled() => {

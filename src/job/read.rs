@@ -88,7 +88,7 @@ pub(super) async fn read(
         };
         let members = recorded(options, known::members::Members::read).await.unwrap_or_default();
         let exporter = Exporter::new(engine.clone(), &image.id, &layers, members);
-        let making = begin(draft, options, recipe(Supply::Export(exporter))).await?;
+        let making = begin(draft, options, recipe(Supply::Export(Box::new(exporter)))).await?;
         return Ok((Origin::Engine { engine, image }, making));
     }
     let path = match &source.place {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use thiserror::Error;
 
-pub use self::rewrite::{FROM, rewrite};
+pub use self::rewrite::{FROM, Layers, rewrite};
 use crate::cause::Cause;
 use crate::image::{Content, Image, Node, Raw, Role};
 use crate::oci::descriptor::{Descriptor, MediaType};

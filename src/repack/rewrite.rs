@@ -20,6 +20,9 @@ const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 /// Annotations of a layer that are about its compressed bytes, and wrong for others.
 const OF_BYTES: [&str; 3] = ["containerd.io/snapshot/stargz/", "io.github.containers.zstd-chunked.", "io.containers."];
 
+/// Layers, by the digests of those in whose place they stand.
+pub type Layers = HashMap<Digest, Repacked>;
+
 /// Where a manifest has gone.
 struct Moved {
     digest: Digest,
@@ -32,7 +35,7 @@ struct Moved {
 ///
 /// # Errors
 /// When a manifest that was made can't be read again, which would be a bug.
-pub fn rewrite(image: &Image, layers: &HashMap<Digest, Repacked>) -> Result<Image, ManifestError> {
+pub fn rewrite(image: &Image, layers: &Layers) -> Result<Image, ManifestError> {
     let mut moved: HashMap<&Digest, Moved> = HashMap::new();
     let mut nodes = Vec::with_capacity(image.nodes().len());
     for node in image.nodes() {
@@ -57,7 +60,7 @@ pub fn rewrite(image: &Image, layers: &HashMap<Digest, Repacked>) -> Result<Imag
 }
 
 /// The manifest as it has to be now; `None` if it is what it was.
-fn changed(node: &Node, layers: &HashMap<Digest, Repacked>, moved: &HashMap<&Digest, Moved>) -> Option<Value> {
+fn changed(node: &Node, layers: &Layers, moved: &HashMap<&Digest, Moved>) -> Option<Value> {
     let mut document: Value = serde_json::from_slice(&node.manifest.bytes).ok()?;
     let mut changes = 0;
     if can_run(node) {
@@ -112,7 +115,7 @@ fn can_run(node: &Node) -> bool {
     matches!(&node.manifest.body, Body::Image { config, .. } if is_config(&config.media_type))
 }
 
-fn replace_layer(layer: &mut Value, layers: &HashMap<Digest, Repacked>) -> bool {
+fn replace_layer(layer: &mut Value, layers: &Layers) -> bool {
     let digest = layer["digest"].as_str().and_then(|text| Digest::parse(text).ok());
     let Some(now) = digest.and_then(|digest| layers.get(&digest)) else { return false };
     layer["mediaType"] = json!(now.media_type.as_str());
@@ -157,7 +160,7 @@ fn oci(media_type: &MediaType) -> MediaType {
 }
 
 /// The node of a manifest that took the place of `node`'s.
-fn renewed(node: &Node, manifest: Manifest, layers: &HashMap<Digest, Repacked>) -> Node {
+fn renewed(node: &Node, manifest: Manifest, layers: &Layers) -> Node {
     let swap = can_run(node);
     let now = |digest: &Digest| match layers.get(digest).filter(|_| swap) {
         Some(layer) => layer.digest.clone(),
@@ -167,7 +170,7 @@ fn renewed(node: &Node, manifest: Manifest, layers: &HashMap<Digest, Repacked>) 
 }
 
 /// What the nodes need: of the old blobs those that are still named, and the new ones.
-fn blobs(image: &Image, nodes: &[Node], layers: &HashMap<Digest, Repacked>) -> BTreeMap<Digest, Blob> {
+fn blobs(image: &Image, nodes: &[Node], layers: &Layers) -> BTreeMap<Digest, Blob> {
     let by_new: HashMap<&Digest, &Repacked> = layers.values().map(|layer| (&layer.digest, layer)).collect();
     let mut blobs = BTreeMap::new();
     for node in nodes {

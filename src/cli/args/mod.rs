@@ -60,9 +60,9 @@ pub(crate) fn parse(
         Some((INSPECT, matches)) => Ok(Typed::Inspect(Box::new(InspectArgs::from_arg_matches(matches)?))),
         Some((_, matches)) => Ok(Typed::Doctor(Box::new(DoctorArgs::from_arg_matches(matches)?))),
         None => {
-            let mut args = PushArgs::from_arg_matches(&matches)?;
-            args.source = unmasked(args.source);
-            Ok(Typed::Push(Box::new(args)))
+            let typed = PushArgs::from_arg_matches(&matches)?;
+            let source = unmasked(typed.source);
+            Ok(Typed::Push(Box::new(PushArgs { source, ..typed })))
         }
     }
 }

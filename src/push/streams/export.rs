@@ -243,22 +243,18 @@ impl<'a> Streams<'a> {
             }
             _ => None,
         };
-        match found {
-            Some(at) => {
-                let theirs = pending[at].targets();
-                let Round { made, ended } = self.settle(carried, &raw, |target| theirs.contains(&target)).await;
-                let ended = targets.iter().zip(ended).filter(|(target, _)| theirs.contains(target));
-                Passed::Known(at, Round { made, ended: ended.map(|(_, ended)| ended).collect() })
-            }
-            None => {
-                let ended = self.settle(carried, &raw, |_| false).await.ended;
-                let errors = targets.into_iter().zip(ended).filter_map(|(target, ended)| match ended {
-                    Ended::Again(error) => Some((target, error)),
-                    _ => None,
-                });
-                Passed::Unknown(errors.collect())
-            }
+        if let Some(at) = found {
+            let theirs = pending[at].targets();
+            let Round { made, ended } = self.settle(carried, &raw, |target| theirs.contains(&target)).await;
+            let ended = targets.iter().zip(ended).filter(|(target, _)| theirs.contains(target));
+            return Passed::Known(at, Round { made, ended: ended.map(|(_, ended)| ended).collect() });
         }
+        let ended = self.settle(carried, &raw, |_| false).await.ended;
+        let errors = targets.into_iter().zip(ended).filter_map(|(target, ended)| match ended {
+            Ended::Again(error) => Some((target, error)),
+            _ => None,
+        });
+        Passed::Unknown(errors.collect())
     }
 
     /// A layer that didn't pass: because something that passed may have been it and failed, because the export broke off, or

@@ -58,7 +58,7 @@ pub enum Supply {
     /// They can be read, as often as need be.
     AtHand,
     /// An engine exports them, one after the other.
-    Export(Exporter),
+    Export(Box<Exporter>),
 }
 
 /// A layer that is to be made, and who is to get it.
@@ -221,8 +221,14 @@ enum Feed {
 struct Carried {
     made: Result<Option<Made>, Arc<MakeError>>,
     /// For each target its session, and what became of the sending.
-    places: Vec<(usize, Result<(Place, Option<Result<(), RegistryError>>), Ended>)>,
+    places: Vec<(usize, Filled)>,
 }
+
+/// A session and what became of the sending, or why there is none.
+type Filled = Result<(Place, Sent), Ended>;
+
+/// What became of the bytes that went into a session; none where something else failed for good there.
+type Sent = Option<Result<(), RegistryError>>;
 
 /// An open session, and the attempt that fills it.
 struct Place {
@@ -419,9 +425,8 @@ impl<'a> Streams<'a> {
         if self.stops.is_stopped(target) {
             return Err(Ended::Stopped);
         }
-        let opened = match self.stops.unless(target, self.enter(target, blob, created)).await {
-            Some(opened) => opened,
-            None => return Err(Ended::Stopped),
+        let Some(opened) = self.stops.unless(target, self.enter(target, blob, created)).await else {
+            return Err(Ended::Stopped);
         };
         let (key, session) = match opened {
             Ok(Entry::Session(key, session)) => (key, session),
@@ -475,12 +480,7 @@ impl<'a> Streams<'a> {
     }
 
     /// Sends what is made into a session; says where that is then.
-    async fn send(
-        &self,
-        target: usize,
-        place: &mut Place,
-        pieces: mpsc::Receiver<Result<Bytes, Broken>>,
-    ) -> Option<Result<(), RegistryError>> {
+    async fn send(&self, target: usize, place: &mut Place, pieces: mpsc::Receiver<Result<Bytes, Broken>>) -> Sent {
         let Destination { registry, target: to, .. } = &self.destinations[target];
         let load = self.retry.load();
         let body = UploadBody::unsized_of(pieces, Box::new(move |bytes| load.moved(bytes)));
@@ -503,7 +503,7 @@ impl<'a> Streams<'a> {
         target: usize,
         raw: &Raw,
         place: Place,
-        sent: Option<Result<(), RegistryError>>,
+        sent: Sent,
         made: &Result<Option<Made>, Arc<MakeError>>,
     ) -> Ended {
         let Destination { registry, target: to, .. } = &self.destinations[target];

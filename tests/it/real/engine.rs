@@ -103,7 +103,9 @@ fn names_that_were_not_named_stay() {
         left.sort();
         let mut expected =
             vec![vec![spelled(&engine, "app:v2")], vec![format!("{destination}:v1"), spelled(&engine, "other:latest")]];
-        expected.iter_mut().for_each(|names| names.sort());
+        for names in &mut expected {
+            names.sort();
+        }
         expected.sort();
         assert_eq!(left, expected, "{kind:?}");
     }
