@@ -16,13 +16,14 @@ struct Program {
     variable: Option<&'static str>,
 }
 
-const PROGRAMS: [Program; 10] = [
+const PROGRAMS: [Program; 11] = [
     Program::run("docker-registry", "docker-registry", "ECR_PUSH_TEST_DOCKER_REGISTRY"),
     Program::run("skopeo", "skopeo", "ECR_PUSH_TEST_SKOPEO"),
     Program::run("buildah", "buildah", "ECR_PUSH_TEST_BUILDAH"),
     Program::run("podman", "podman", "ECR_PUSH_TEST_PODMAN"),
     Program::run("dockerd", "docker.io", "ECR_PUSH_TEST_DOCKERD"),
     Program::run("umoci", "umoci", "ECR_PUSH_TEST_UMOCI"),
+    Program::run("debootstrap", "debootstrap", "ECR_PUSH_TEST_DEBOOTSTRAP"),
     Program::run("strace", "strace", "ECR_PUSH_TEST_STRACE"),
     Program::run("script", "bsdutils", "ECR_PUSH_TEST_SCRIPT"),
     Program::run("kill", "procps", "ECR_PUSH_TEST_KILL"),

@@ -3,6 +3,7 @@
 //! Whatever local-ecr believes, these know better: what they take is a registry's protocol, and what they bring back is
 //! what arrived.
 
+mod archives;
 mod bearer;
 mod builders;
 mod clients;

@@ -1,6 +1,6 @@
 //! Docker's and Podman's engines, each on a socket in a folder of its own, with no network and no image.
 
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -90,6 +90,36 @@ impl Engine {
         image.id.clone()
     }
 
+    /// Makes an image of a root filesystem's tar.
+    pub(crate) fn import(&self, tar: &Path, name: &str) {
+        let (repository, tag) = name.rsplit_once(':').expect("a name with a tag");
+        let path = match self.kind {
+            Kind::Docker => format!("/images/create?fromSrc=-&repo={repository}&tag={tag}"),
+            Kind::Podman => format!("/v4.0.0/libpod/images/import?reference=localhost/{name}"),
+        };
+        let mut file = fs::File::open(tar).expect("the tar is there");
+        let length = file.metadata().expect("it can be looked at").len();
+        let mut stream = self.begin("POST", &path, length);
+        io::copy(&mut file, &mut stream).expect("the engine reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the engine answers");
+        assert!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(!answer.contains("\"error\""), "{answer}");
+    }
+
+    /// Writes an image as `docker save` does.
+    pub(crate) fn save(&self, image: &str, to: &Path) {
+        let mut stream = BufReader::new(self.begin("GET", &format!("/images/{image}/get"), 0));
+        let mut line = String::new();
+        stream.read_line(&mut line).expect("the engine answers");
+        assert!(line.contains(" 200 "), "{line}");
+        while line != "\r\n" {
+            line.clear();
+            assert_ne!(stream.read_line(&mut line).expect("an answer has a head"), 0);
+        }
+        io::copy(&mut stream, &mut fs::File::create(to).expect("a new file")).expect("the engine writes");
+    }
+
     /// Gives an image one more name.
     pub(crate) fn tag(&self, image: &str, repository: &str, tag: &str) {
         let (status, said) = self.ask("POST", &format!("/images/{image}/tag?repo={repository}&tag={tag}"), "", b"");
@@ -112,6 +142,14 @@ impl Engine {
         let mut images: Vec<_> = list.as_array().expect("a list").iter().map(image).collect();
         images.sort();
         images
+    }
+
+    /// Begins to ask for something with so long a body, which the caller sends. 1.0, so that the answer comes as it is.
+    fn begin(&self, method: &str, path: &str, length: u64) -> UnixStream {
+        let mut stream = UnixStream::connect(self.socket()).expect("the engine listens");
+        write!(stream, "{method} {path} HTTP/1.0\r\nHost: engine\r\nContent-Length: {length}\r\n\r\n")
+            .expect("the engine reads");
+        stream
     }
 
     /// Asks for something, and gives the answer's status and text.

@@ -16,12 +16,13 @@ pub(crate) enum Tool {
     Podman,
     Dockerd,
     Umoci,
+    Debootstrap,
     Moto,
 }
 
 impl Tool {
     /// Where `cargo xtask test` says that it is, else its name, which is looked for on PATH.
-    fn program(self) -> OsString {
+    pub(crate) fn program(self) -> OsString {
         let (variable, name) = match self {
             Self::DockerRegistry => ("ECR_PUSH_TEST_DOCKER_REGISTRY", "docker-registry"),
             Self::Skopeo => ("ECR_PUSH_TEST_SKOPEO", "skopeo"),
@@ -29,6 +30,7 @@ impl Tool {
             Self::Podman => ("ECR_PUSH_TEST_PODMAN", "podman"),
             Self::Dockerd => ("ECR_PUSH_TEST_DOCKERD", "dockerd"),
             Self::Umoci => ("ECR_PUSH_TEST_UMOCI", "umoci"),
+            Self::Debootstrap => ("ECR_PUSH_TEST_DEBOOTSTRAP", "debootstrap"),
             // One on PATH might be of any version, or pyenv's shim for none at all: only what the variable names will do.
             Self::Moto => ("ECR_PUSH_TEST_MOTO_SERVER", "moto_server in ECR_PUSH_TEST_MOTO_SERVER"),
         };
