@@ -132,7 +132,9 @@ fn what_breaks_off_once_is_made_again() {
         for part in faults.chunks(faults.len().div_ceil(6)) {
             running.push(scope.spawn(move || part.iter().for_each(run)));
         }
-        running.into_iter().for_each(|part| part.join().unwrap());
+        for part in running {
+            part.join().unwrap();
+        }
     });
 }
 

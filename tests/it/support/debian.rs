@@ -141,7 +141,7 @@ pub(crate) fn add_tar(tar: impl Read, files: &mut Files) {
             continue;
         }
         let header = entry.header().clone();
-        let link = entry.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default();
+        let link = entry.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default();
         let number = |field: io::Result<Option<u32>>| field.ok().flatten().unwrap_or_default();
         let device = || format!("{}:{}", number(header.device_major()), number(header.device_minor()));
         let (kind, what) = match header.entry_type() {
