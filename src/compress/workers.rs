@@ -10,6 +10,9 @@ use super::Compression;
 use super::block::{Packed, Packer};
 use super::buffers::{Buffer, Buffers};
 
+/// Blocks of one stream that are under way at most.
+const MOST_AHEAD: usize = 8;
+
 /// A block that is to be compressed.
 struct Order {
     window: Buffer,
@@ -85,9 +88,10 @@ impl Workers {
         Self::new(thread::available_parallelism().map_or(1, NonZeroUsize::get))
     }
 
-    /// How many blocks of one stream may be under way: one for each thread, and one that waits for it.
+    /// How many blocks of one stream may be under way: one for each thread, and one that waits for it; but not more than so
+    /// many, for all streams together must stay small where there are dozens of cores.
     pub(super) fn ahead(&self) -> usize {
-        self.0.threads + 1
+        (self.0.threads + 1).min(MOST_AHEAD)
     }
 
     /// A buffer for a block.

@@ -49,6 +49,9 @@ pub enum Error {
     /// A manifest that was made can't be read again.
     #[error("the manifest that was made for the image can't be read")]
     Made(#[from] ManifestError),
+    /// No layer failed, and one is lacking all the same.
+    #[error("not every layer was compressed, and nothing says why")]
+    Unmade,
     /// SOURCE, where an engine has it, or should.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -163,7 +166,7 @@ impl Error {
             Self::Push(error) => push_status(error),
             Self::Scan(error) => scan_status(error),
             Self::Cleanup(_) => status::CLEANUP,
-            Self::Task(_) | Self::Made(_) => status::BUG,
+            Self::Task(_) | Self::Made(_) | Self::Unmade => status::BUG,
             Self::Interrupted { .. } => status::INTERRUPTED,
         }
     }
@@ -190,7 +193,7 @@ impl Error {
             }
             Self::Cleanup(error) => Some(cleanup_hint(error)),
             Self::Repack(_) => Some("nothing was sent; build or save the image again".to_owned()),
-            Self::Task(_) | Self::Made(_) => Some("this is a bug in ecr-push: please report it".to_owned()),
+            Self::Task(_) | Self::Made(_) | Self::Unmade => Some("this is a bug in ecr-push: please report it".to_owned()),
         }
     }
 }

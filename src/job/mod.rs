@@ -291,8 +291,11 @@ impl Run<'_> {
             making.learn(self.job.options.cache.as_deref(), &streamed).await;
             destinations = sort_out(destinations, streamed, asked, &mut failed)?;
             image = making.image()?;
-            if let Some(image) = &image {
-                self.is_known(making.before(), image)?;
+            match &image {
+                Some(image) => self.is_known(making.before(), image)?,
+                // Whoever hasn't failed must have got everything.
+                None if !destinations.is_empty() => return Err(Error::Unmade),
+                None => {}
             }
         }
         let mut outcomes = Vec::new();

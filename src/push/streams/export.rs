@@ -18,7 +18,6 @@ use crate::compress::Made;
 use crate::image::{Raw, Role};
 use crate::known::members::Members;
 use crate::oci::digest::{Algorithm, Digest};
-use crate::registry::failure::RegistryError;
 use crate::source::engine::Engine;
 use crate::source::listing::{self, DOCUMENT, KEPT, is_document, too_many};
 
@@ -107,7 +106,7 @@ enum Passed {
     /// Of the layer of this number.
     Known(usize, Round),
     /// It was none of those that are lacking, or nobody knows which one.
-    Unknown(Vec<(usize, RegistryError)>),
+    Unknown(Vec<(usize, Ended)>),
 }
 
 impl<'a> Streams<'a> {
@@ -122,7 +121,7 @@ impl<'a> Streams<'a> {
             // An engine takes its time for an export, and nothing of it is lacking.
             return rounds.into_iter().flatten().collect();
         }
-        let mut unknown: HashMap<usize, RegistryError> = HashMap::new();
+        let mut unknown: HashMap<usize, Ended> = HashMap::new();
         let failure = match exporter.engine.export(&exporter.image).await {
             Ok(export) => {
                 let (passing, mut members) = mpsc::channel(1);
@@ -144,7 +143,9 @@ impl<'a> Streams<'a> {
                     };
                     match passed {
                         Some(Passed::Known(at, round)) => rounds[at] = Some(round),
-                        Some(Passed::Unknown(errors)) => unknown.extend(errors),
+                        Some(Passed::Unknown(ended)) => {
+                            unknown.extend(ended.into_iter().filter(|(_, ended)| ended.is_failure()));
+                        }
                         None => {}
                     }
                 }
@@ -250,11 +251,7 @@ impl<'a> Streams<'a> {
             return Passed::Known(at, Round { made, ended: ended.map(|(_, ended)| ended).collect() });
         }
         let ended = self.settle(carried, &raw, |_| false).await.ended;
-        let errors = targets.into_iter().zip(ended).filter_map(|(target, ended)| match ended {
-            Ended::Again(error) => Some((target, error)),
-            _ => None,
-        });
-        Passed::Unknown(errors.collect())
+        Passed::Unknown(targets.into_iter().zip(ended).collect())
     }
 
     /// A layer that didn't pass: because something that passed may have been it and failed, because the export broke off, or
@@ -263,13 +260,14 @@ impl<'a> Streams<'a> {
         &self,
         layer: &Pending<'a>,
         failure: Option<&Arc<Cause>>,
-        unknown: &mut HashMap<usize, RegistryError>,
+        unknown: &mut HashMap<usize, Ended>,
     ) -> Round {
         let targets = layer.targets();
         let stopped = !targets.is_empty() && targets.iter().all(|target| self.stops.is_stopped(*target));
         if stopped || failure.is_none() && targets.iter().any(|target| unknown.contains_key(target)) {
+            // What failed is told once, for one of the layers that it may have been.
             let ended = targets.iter().map(|target| match unknown.remove(target) {
-                Some(error) => Ended::Again(error),
+                Some(ended) => ended,
                 None if self.stops.is_stopped(*target) => Ended::Stopped,
                 None => Ended::NotReached,
             });

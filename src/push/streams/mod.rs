@@ -203,6 +203,13 @@ enum Ended {
     Failed(UploadError),
 }
 
+impl Ended {
+    /// Whether there is something to be said of it.
+    fn is_failure(&self) -> bool {
+        matches!(self, Self::Again(_) | Self::Failed(_))
+    }
+}
+
 /// What became of a layer in one round: what it is, and for each of its courses how it ended.
 struct Round {
     made: Result<Option<Made>, Arc<MakeError>>,
@@ -398,9 +405,12 @@ impl<'a> Streams<'a> {
     async fn settle(&self, carried: Carried, raw: &Raw, meant: impl Fn(usize) -> bool) -> Round {
         let Carried { made, places } = carried;
         let ending = places.into_iter().map(async |(target, place)| match place {
-            Ok((place, _)) if !meant(target) => {
+            Ok((place, sent)) if !meant(target) => {
                 self.close(place, false).await;
-                Ended::NotReached
+                match sent {
+                    Some(Err(error)) => self.again(target, raw, error),
+                    _ => Ended::NotReached,
+                }
             }
             Ok((place, sent)) => self.end(target, raw, place, sent, &made).await,
             Err(ended) => ended,
