@@ -193,7 +193,9 @@ impl Error {
             }
             Self::Cleanup(error) => Some(cleanup_hint(error)),
             Self::Repack(_) => Some("nothing was sent; build or save the image again".to_owned()),
-            Self::Task(_) | Self::Made(_) | Self::Unmade => Some("this is a bug in ecr-push: please report it".to_owned()),
+            Self::Task(_) | Self::Made(_) | Self::Unmade => {
+                Some("this is a bug in ecr-push: please report it".to_owned())
+            }
         }
     }
 }

@@ -256,12 +256,7 @@ impl<'a> Streams<'a> {
 
     /// A layer that didn't pass: because something that passed may have been it and failed, because the export broke off, or
     /// because it isn't there.
-    fn missed(
-        &self,
-        layer: &Pending<'a>,
-        failure: Option<&Arc<Cause>>,
-        unknown: &mut HashMap<usize, Ended>,
-    ) -> Round {
+    fn missed(&self, layer: &Pending<'a>, failure: Option<&Arc<Cause>>, unknown: &mut HashMap<usize, Ended>) -> Round {
         let targets = layer.targets();
         let stopped = !targets.is_empty() && targets.iter().all(|target| self.stops.is_stopped(*target));
         if stopped || failure.is_none() && targets.iter().any(|target| unknown.contains_key(target)) {

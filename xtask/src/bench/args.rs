@@ -27,7 +27,8 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) tls: bool,
     /// Who pushes: ecr-push, crane, skopeo, regctl, oras, podman, docker, floorN (N lanes), or NAME=PATH for another
-    /// build of ecr-push [default: all that are there]
+    /// build of ecr-push [default: all that are there]. ecr-push and skopeo have -oci-archive, -docker-archive and -engine
+    /// behind their names for what else they push from
     #[arg(long, value_delimiter = ',', value_parser = Tool::parse)]
     pub(crate) tool: Vec<Tool>,
     /// Runs that count, for each; one more is made before them and doesn't

@@ -26,6 +26,8 @@ enum Kind {
     /// Ours, or the build of it that is at this path.
     EcrPush(Option<PathBuf>),
     Peer(Peer),
+    /// Ours or skopeo, out of something else than a layout's folder.
+    From(Program, Source),
     /// As many blobs at a time.
     Floor(usize),
 }
@@ -40,6 +42,41 @@ enum Peer {
     Podman,
     Docker,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    EcrPush,
+    Skopeo,
+}
+
+/// What an image is pushed from, if not from a layout's folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    OciArchive,
+    DockerArchive,
+    Engine,
+}
+
+impl Source {
+    /// As ecr-push and skopeo call it.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::OciArchive => "oci-archive",
+            Self::DockerArchive => "docker-archive",
+            Self::Engine => "docker-daemon",
+        }
+    }
+}
+
+/// Measured when they are asked for.
+const FROM: [(&str, Program, Source); 6] = [
+    ("ecr-push-oci-archive", Program::EcrPush, Source::OciArchive),
+    ("ecr-push-docker-archive", Program::EcrPush, Source::DockerArchive),
+    ("ecr-push-engine", Program::EcrPush, Source::Engine),
+    ("skopeo-oci-archive", Program::Skopeo, Source::OciArchive),
+    ("skopeo-docker-archive", Program::Skopeo, Source::DockerArchive),
+    ("skopeo-engine", Program::Skopeo, Source::Engine),
+];
 
 const PEERS: [(&str, Peer); 6] = [
     ("crane", Peer::Crane),
@@ -79,6 +116,9 @@ impl Tool {
         if let Some((_, peer)) = PEERS.iter().find(|(name, _)| *name == typed) {
             return tool(Kind::Peer(*peer));
         }
+        if let Some((_, program, source)) = FROM.iter().find(|(name, ..)| *name == typed) {
+            return tool(Kind::From(*program, *source));
+        }
         match typed.strip_prefix("floor").map(str::parse) {
             Some(Ok(lanes)) if lanes > 0 => tool(Kind::Floor(lanes)),
             _ => Err("no tool of that name is known".to_owned()),
@@ -96,7 +136,7 @@ impl Tool {
 
     /// Whether it is ecr-push as it is in this workspace.
     pub(crate) fn is_ours(&self) -> bool {
-        self.kind == Kind::EcrPush(None)
+        matches!(self.kind, Kind::EcrPush(None) | Kind::From(Program::EcrPush, _))
     }
 
     pub(crate) fn is_floor(&self) -> bool {
@@ -105,7 +145,10 @@ impl Tool {
 
     /// Whether it pushes an image of its own making, with other digests.
     pub(crate) fn rewrites(&self) -> bool {
-        matches!(self.kind, Kind::Peer(Peer::Podman | Peer::Docker))
+        matches!(
+            self.kind,
+            Kind::Peer(Peer::Podman | Peer::Docker) | Kind::From(_, Source::DockerArchive | Source::Engine)
+        )
     }
 
     /// Why it can't be run here, if it can't.
@@ -113,14 +156,19 @@ impl Tool {
         let found = |name: &str| find(name).is_some();
         match &self.kind {
             Kind::EcrPush(Some(path)) => (!path.is_file()).then(|| format!("there is no {}", path.display())),
+            Kind::From(..) if !found("skopeo") => {
+                Some("skopeo writes what it is pushed from, and isn't installed".to_owned())
+            }
             Kind::Peer(_) if !found(&self.name) => Some("it isn't installed".to_owned()),
-            Kind::Peer(Peer::Docker) if !answers(Command::new("docker").arg("version")) => {
+            Kind::Peer(Peer::Docker) | Kind::From(_, Source::Engine)
+                if !answers(Command::new("docker").arg("version")) =>
+            {
                 Some("no engine answers, neither at DOCKER_HOST nor at the usual socket".to_owned())
             }
             Kind::Peer(Peer::Docker) if !found("skopeo") => {
                 Some("its engine is loaded by skopeo, which isn't installed".to_owned())
             }
-            Kind::EcrPush(None) | Kind::Floor(_) | Kind::Peer(_) => None,
+            Kind::EcrPush(None) | Kind::Floor(_) | Kind::From(..) | Kind::Peer(_) => None,
         }
     }
 
@@ -149,16 +197,25 @@ impl Tool {
     /// Loads an image into the store that it is pushed from, if it needs that; gives its name there.
     pub(crate) fn prepare(&self, layout: &Path, place: Place) -> Result<Option<String>, Box<dyn Error>> {
         let image = format!("oci:{}:{TAG}", layout.display());
+        let shape = layout.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy());
+        let shape = shape.collect::<Vec<_>>().join("-");
         match self.kind {
+            Kind::From(_, source @ (Source::OciArchive | Source::DockerArchive)) => {
+                let file = place.store.join(format!("{shape}.{}", source.prefix()));
+                let _ = std::fs::remove_file(&file);
+                let name = format!("{}:{}:ecr-push-bench:{TAG}", source.prefix(), file.display());
+                let mut command = alone("skopeo", place);
+                process::measure(command.args(["--insecure-policy", "copy", "-q", &image, &name]), place.home)?;
+                Ok(Some(format!("{}:{}", source.prefix(), file.display())))
+            }
             Kind::Peer(Peer::Podman) => {
                 let mut command = podman(place);
                 command.args(["pull", "-q", &image]);
                 let (_, said) = process::measure(&command, place.home)?;
                 Ok(said.lines().last().map(str::to_owned))
             }
-            Kind::Peer(Peer::Docker) => {
-                let shape = layout.components().rev().take(2).map(|part| part.as_os_str().to_string_lossy());
-                let name = format!("ecr-push-bench:{}", shape.collect::<Vec<_>>().join("-"));
+            Kind::Peer(Peer::Docker) | Kind::From(_, Source::Engine) => {
+                let name = format!("ecr-push-bench:{shape}");
                 let mut command = alone("skopeo", place);
                 command.args(["--insecure-policy", "copy", "-q", &image, &format!("docker-daemon:{name}")]);
                 if let Some(engine) = env::var_os("DOCKER_HOST") {
@@ -182,7 +239,7 @@ impl Tool {
 
     /// Takes back what `address` did.
     pub(crate) fn forget(&self, name: &str, place: Place) -> Result<(), Box<dyn Error>> {
-        if self.kind == Kind::Peer(Peer::Docker) {
+        if matches!(self.kind, Kind::Peer(Peer::Docker)) {
             process::measure(docker(place).args(["rmi", name]), place.home)?;
         }
         Ok(())
@@ -201,6 +258,26 @@ impl Tool {
         let (oci, prepared) = (format!("{folder}:{TAG}"), prepared.unwrap_or_default());
         let peer = match &self.kind {
             Kind::EcrPush(path) => return Ok(ecr_push(path.as_deref(), &folder, access, place)),
+            Kind::From(program, source) => {
+                // An engine's image has its name there; an archive its prefix.
+                let engine = format!("docker-daemon:{prepared}");
+                let from = if *source == Source::Engine { engine.as_str() } else { prepared };
+                if *program == Program::EcrPush {
+                    let mut command = ecr_push(None, from, access, place);
+                    command.envs(env::var_os("DOCKER_HOST").map(|engine| ("DOCKER_HOST", engine)));
+                    // What a layer became would be known after the first run.
+                    command.arg("--no-cache");
+                    return Ok(command);
+                }
+                let mut command = alone("skopeo", place);
+                command.args(["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]);
+                if let (Source::Engine, Some(host)) = (source, env::var_os("DOCKER_HOST")) {
+                    command.arg("--src-daemon-host").arg(host);
+                }
+                command.args([from, &format!("docker://{image}")]);
+                access.equip(&mut command, place.home)?;
+                return Ok(command);
+            }
             Kind::Floor(lanes) => {
                 let mut command = Command::new(env::current_exe()?);
                 command.args(["bench-floor", &access.address, REPOSITORY, TAG, &folder, &lanes.to_string()]);
@@ -299,6 +376,7 @@ mod tests {
         check("before=/tmp/old", Some(("before", Kind::EcrPush(Some("/tmp/old".into())))));
         check("oras", Some(("oras", Kind::Peer(Peer::Oras))));
         check("floor12", Some(("floor12", Kind::Floor(12))));
+        check("skopeo-engine", Some(("skopeo-engine", Kind::From(Program::Skopeo, Source::Engine))));
         for typed in ["floor", "floor0", "floor-1", "=/tmp/old", "Crane", ""] {
             check(typed, None);
         }
@@ -348,5 +426,13 @@ mod tests {
             "podman --root /store/root --runroot /m/run --tmpdir /m/tmp push -q --tls-verify=false id docker://IMAGE",
         );
         check("docker", false, "docker push -q IMAGE");
+        let ours = "/ours --progress none --registry-endpoint http://127.0.0.1:5000";
+        check("ecr-push-engine", false, &format!("{ours} docker-daemon:id IMAGE --no-cache"));
+        check("ecr-push-oci-archive", false, &format!("{ours} id IMAGE --no-cache"));
+        check(
+            "skopeo-docker-archive",
+            false,
+            "skopeo --insecure-policy copy -q --dest-tls-verify=false id docker://IMAGE",
+        );
     }
 }
