@@ -6,13 +6,13 @@
 
 mod export;
 mod making;
+mod place;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::{self, join_all};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{mpsc, oneshot};
@@ -20,21 +20,19 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::export::{Exporter, Heard};
 use self::making::{Expected, Fan, Making, Progress};
 pub use self::making::{MakeError, whole};
-use super::arrival::Entry;
+use self::place::Place;
 use super::reader::WAITING;
 use super::retry::{Failures, Retry};
-use super::sessions::{Key, Opened, Sessions};
+use super::sessions::Sessions;
 use super::stops::Stops;
 use super::upload::{UploadError, Uploader};
-use super::{Arrival, Before, Destination, PushError, PushOptions, opening};
-use crate::aws::repository::{self as new_repository, NewRepository};
+use super::{Arrival, Before, Destination, PushError, PushOptions};
+use crate::aws::repository::NewRepository;
 use crate::cause::Cause;
 use crate::compress::{Compression, Made, Workers};
-use crate::event::{Attempt, Ending, Event, Reporter};
+use crate::event::Reporter;
 use crate::image::{Blob, Raw};
 use crate::oci::digest::Digest;
-use crate::registry::Session;
-use crate::registry::body::{Broken, UploadBody};
 use crate::registry::failure::{Meaning, RegistryError};
 
 /// Layers that are made at once. Each holds a few blocks, and all share the same threads; a connection to ECR takes less than
@@ -237,13 +235,6 @@ type Filled = Result<(Place, Sent), Ended>;
 /// What became of the bytes that went into a session; none where something else failed for good there.
 type Sent = Option<Result<(), RegistryError>>;
 
-/// An open session, and the attempt that fills it.
-struct Place {
-    key: Key,
-    session: Session,
-    attempt: Attempt,
-}
-
 impl Pending<'_> {
     fn targets(&self) -> Vec<usize> {
         self.courses.iter().map(|course| course.target).collect()
@@ -417,148 +408,6 @@ impl<'a> Streams<'a> {
         });
         let ended = join_all(ending).await;
         Round { made, ended }
-    }
-
-    /// For each target a session for a layer, or why there is none.
-    async fn open_all(
-        &self,
-        targets: &[usize],
-        raw: &Raw,
-        blob: Option<&Blob>,
-        created: &Created,
-    ) -> Vec<Result<Place, Ended>> {
-        join_all(targets.iter().map(|target| self.open(*target, raw, blob, created))).await
-    }
-
-    /// A session for a layer, or why there is none.
-    async fn open(&self, target: usize, raw: &Raw, blob: Option<&Blob>, created: &Created) -> Result<Place, Ended> {
-        if self.stops.is_stopped(target) {
-            return Err(Ended::Stopped);
-        }
-        let Some(opened) = self.stops.unless(target, self.enter(target, blob, created)).await else {
-            return Err(Ended::Stopped);
-        };
-        let (key, session) = match opened {
-            Ok(Entry::Session(key, session)) => (key, session),
-            Ok(Entry::There(arrival)) => return Err(Ended::Done(arrival)),
-            Err(error) => return Err(self.again(target, raw, error)),
-        };
-        let attempt = Attempt(self.attempts.fetch_add(1, Ordering::Relaxed));
-        self.reporter.report(&Event::Started {
-            attempt,
-            repository: self.destinations[target].target.repository.clone(),
-            digest: raw.digest.clone(),
-            role: blob.map_or(raw.role, |blob| blob.role),
-            size: blob.map_or(raw.size, |blob| blob.size),
-            from: 0,
-        });
-        Ok(Place { key, session, attempt })
-    }
-
-    async fn enter(&self, target: usize, blob: Option<&Blob>, created: &Created) -> Result<Entry, RegistryError> {
-        let new = match (&self.way, blob) {
-            (Way::Known(uploader), Some(blob)) => return uploader.enter(target, blob).await,
-            (Way::Known(_), None) => None,
-            (Way::Blind(new), _) => *new,
-        };
-        let destination = &self.destinations[target];
-        let repository = &destination.target.repository;
-        let reference = destination.target.tags.first().map_or("latest", |tag| tag.as_str());
-        let open = async || {
-            let opened =
-                opening::open(self.sessions, &destination.registry, repository, reference, None, &**self.reporter);
-            Ok::<_, RegistryError>(match opened.await? {
-                Opened::Session(key, session) => Entry::Session(key, session),
-                Opened::Mounted => Entry::There(Arrival::Present),
-            })
-        };
-        match (open().await, new, &destination.ecr) {
-            (Err(error), Some(new), Some(account)) if error.meaning() == Some(Meaning::RepositoryMissing) => {
-                let mut created = created.lock().await;
-                // Whatever stands in the way of making it, the push itself will say.
-                if !created.contains(&target)
-                    && matches!(new_repository::create(account, &repository.name, new).await, Ok(true))
-                {
-                    created.insert(target);
-                    self.reporter.report(&Event::Created { repository: repository.clone() });
-                }
-                drop(created);
-                open().await
-            }
-            (opened, ..) => opened,
-        }
-    }
-
-    /// Sends what is made into a session; says where that is then.
-    async fn send(&self, target: usize, place: &mut Place, pieces: mpsc::Receiver<Result<Bytes, Broken>>) -> Sent {
-        let Destination { registry, target: to, .. } = &self.destinations[target];
-        let load = self.retry.load();
-        let body = UploadBody::unsized_of(pieces, Box::new(move |bytes| load.moved(bytes)));
-        let watch = body.watch();
-        let sent = self.stops.unless(target, registry.send_all(&place.session, &to.repository.name, body)).await;
-        // Whoever makes it must not wait for an upload that is over.
-        watch.end();
-        Some(match sent? {
-            Ok(session) => {
-                self.sessions.moved(place.key, session.clone());
-                place.session = session;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        })
-    }
-
-    async fn end(
-        &self,
-        target: usize,
-        raw: &Raw,
-        place: Place,
-        sent: Sent,
-        made: &Result<Option<Made>, Arc<MakeError>>,
-    ) -> Ended {
-        let Destination { registry, target: to, .. } = &self.destinations[target];
-        let ended = match (made, sent) {
-            (Err(error), _) => {
-                self.stops.stop(target);
-                Ended::Failed(UploadError::Make(error.clone()))
-            }
-            (_, Some(Err(error))) => self.again(target, raw, error),
-            (_, None) | (Ok(None), _) => Ended::Stopped,
-            (Ok(Some(made)), Some(Ok(()))) => {
-                let finishing = registry.finish(&place.session, &to.repository.name, &made.digest, made.size);
-                match self.stops.unless(target, finishing).await {
-                    Some(Ok(())) => Ended::Done(Arrival::Uploaded),
-                    Some(Err(error)) => self.again(target, raw, error),
-                    None => Ended::Stopped,
-                }
-            }
-        };
-        self.close(place, matches!(ended, Ended::Done(_))).await;
-        ended
-    }
-
-    /// A session that is over; cancelled, if its blob isn't there now.
-    async fn close(&self, place: Place, done: bool) {
-        if done {
-            self.sessions.done(place.key);
-        } else {
-            self.sessions.cancel(place.key).await;
-        }
-        let ending = if done { Ending::Done } else { Ending::GivenUp };
-        self.reporter.report(&Event::Ended { attempt: place.attempt, ending });
-    }
-
-    /// What comes of a request that failed.
-    fn again(&self, target: usize, raw: &Raw, error: RegistryError) -> Ended {
-        let transient = match error.meaning() {
-            Some(Meaning::UploadRefused) => raw.size > 0,
-            _ => error.is_transient(),
-        };
-        if transient || error.meaning() == Some(Meaning::TokenExpired) {
-            return Ended::Again(error);
-        }
-        self.stops.stop(target);
-        Ended::Failed(UploadError::Registry { digest: raw.digest.clone(), source: error })
     }
 }
 
