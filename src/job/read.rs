@@ -88,6 +88,7 @@ pub(super) async fn read(
         };
         let members = recorded(options, known::members::Members::read).await.unwrap_or_default();
         let exporter = Exporter::new(engine.clone(), &image.id, &layers, members);
+        let exporter = if image.manifest.is_some() { exporter.of_a_layout() } else { exporter };
         let making = begin(draft, options, recipe(Supply::Export(Box::new(exporter)))).await?;
         return Ok((Origin::Engine { engine, image }, making));
     }

@@ -12,6 +12,7 @@ mod cli;
 mod credentials;
 mod distance;
 mod doctor;
+mod engines;
 mod faults;
 mod fuzz;
 mod golden;

@@ -31,6 +31,8 @@ pub struct Exporter {
     /// Which layer a member of an earlier export turned out to be.
     names: Arc<Members>,
     heard: Arc<Mutex<Heard>>,
+    /// Whether every member's name tells what it is, and others are nobody's layer.
+    named: bool,
 }
 
 /// What exports told beside layers.
@@ -52,7 +54,14 @@ impl Exporter {
             layers: Arc::new(layers.iter().cloned().collect()),
             names: Arc::new(names),
             heard: Arc::default(),
+            named: false,
         }
+    }
+
+    /// Exports of which it is known that they are layouts, with blobs under their digests.
+    #[must_use]
+    pub fn of_a_layout(self) -> Self {
+        Self { named: true, ..self }
     }
 
     /// What was heard so far.
@@ -160,11 +169,9 @@ impl<'a> Streams<'a> {
         for place in held.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().flatten().flatten() {
             self.close(place, false).await;
         }
-        let rounds = rounds
-            .into_iter()
-            .zip(pending)
-            .map(|(round, layer)| round.unwrap_or_else(|| self.missed(layer, failure.as_ref(), &mut unknown)));
-        rounds.collect()
+        let doubtful: HashSet<usize> = unknown.keys().copied().collect();
+        let mut missed = |layer| self.missed(layer, failure.as_ref(), &doubtful, &mut unknown);
+        rounds.into_iter().zip(pending).map(|(round, layer)| round.unwrap_or_else(|| missed(layer))).collect()
     }
 
     /// Opens sessions for layers of which it is known what they become, before the engine is asked for anything: they may all
@@ -224,6 +231,9 @@ impl<'a> Streams<'a> {
             }
             return Passed::Known(at, self.settle(carried, &raw, |_| true).await);
         }
+        if exporter.named {
+            return Passed::Unknown(Vec::new());
+        }
         let waiting: Vec<usize> = left.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
         let mut targets: Vec<usize> = waiting.iter().flat_map(|at| pending[*at].targets()).collect();
         targets.sort_unstable();
@@ -256,10 +266,16 @@ impl<'a> Streams<'a> {
 
     /// A layer that didn't pass: because something that passed may have been it and failed, because the export broke off, or
     /// because it isn't there.
-    fn missed(&self, layer: &Pending<'a>, failure: Option<&Arc<Cause>>, unknown: &mut HashMap<usize, Ended>) -> Round {
+    fn missed(
+        &self,
+        layer: &Pending<'a>,
+        failure: Option<&Arc<Cause>>,
+        doubtful: &HashSet<usize>,
+        unknown: &mut HashMap<usize, Ended>,
+    ) -> Round {
         let targets = layer.targets();
         let stopped = !targets.is_empty() && targets.iter().all(|target| self.stops.is_stopped(*target));
-        if stopped || failure.is_none() && targets.iter().any(|target| unknown.contains_key(target)) {
+        if stopped || failure.is_none() && targets.iter().any(|target| doubtful.contains(target)) {
             // What failed is told once, for one of the layers that it may have been.
             let ended = targets.iter().map(|target| match unknown.remove(target) {
                 Some(ended) => ended,

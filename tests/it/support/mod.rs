@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 pub(crate) mod command;
 pub(crate) mod debian;
+pub(crate) mod engine;
 pub(crate) mod layout;
 pub(crate) mod servers;
 pub(crate) mod tar;
