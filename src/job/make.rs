@@ -15,6 +15,7 @@ use crate::oci::digest::Digest;
 use crate::push::sessions::Sessions;
 use crate::push::streams::{self, Recipe, Streamed, Supply};
 use crate::push::{Destination, PushOptions};
+use crate::repack::{RepackError, Repacked};
 
 /// Layers up to this size, in bytes, are compressed in memory and sent as other blobs are: asked for before, in two requests.
 const SMALL: u64 = 1024 * 1024;
@@ -97,6 +98,12 @@ impl Making {
         reporter: &Arc<dyn Reporter>,
     ) -> Result<Streamed, Error> {
         let unknown = self.unknown();
+        if let (Supply::Export(exporter), true) = (&self.recipe.supply, unknown.is_empty()) {
+            // All layers are known from elsewhere, and only the config is lacking.
+            exporter.listen().await.map_err(RepackError::Export)?;
+            self.draft.hear(&exporter.heard())?;
+            return Ok(Streamed::default());
+        }
         let bytes = match &self.draft {
             Draft::Docker(docker) if docker.config.is_none() => docker.size,
             _ => unknown.iter().map(|raw| raw.size).sum(),
@@ -123,7 +130,14 @@ impl Making {
             let Made { digest, size, diff_id, .. } = made.clone();
             known::layers::Layer { diff_id, recipe: recipe.clone(), digest, size }
         });
-        let layers: Vec<_> = layers.collect();
+        // An engine may have them, too, and gives nothing in memory.
+        let held = self.raws.iter().filter_map(|raw| {
+            let Repacked { digest, size, content: Content::Held(_), .. } = self.layers.get(&raw.digest)?.clone() else {
+                return None;
+            };
+            Some(known::layers::Layer { diff_id: raw.diff_id.clone(), recipe: recipe.clone(), digest, size })
+        });
+        let layers: Vec<_> = layers.chain(held).collect();
         let members = match &self.recipe.supply {
             Supply::Export(exporter) => exporter.heard().names.into_iter().collect(),
             Supply::AtHand => Vec::new(),

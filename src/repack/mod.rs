@@ -52,6 +52,9 @@ pub enum RepackError {
         /// Where and why.
         source: Cause,
     },
+    /// An engine's export, in which the config is, can't be had.
+    #[error("the engine doesn't export the image")]
+    Export(#[source] Cause),
     /// An engine's export hasn't got it.
     #[error("the engine's export holds no config with the layers that the image has")]
     NoConfig,

@@ -3,7 +3,7 @@
 use local_ecr::{Fault, FaultKind, LocalEcr};
 use serde_json::json;
 
-use crate::support::archive::{Archive, Era, Saved, assert_pushed, layer, of_layout};
+use crate::support::archive::{Archive, Era, Saved, Stored, assert_pushed, layer, of_layout};
 use crate::support::engine::Engine;
 use crate::support::layout::{Layout, digest};
 use crate::support::{Push, assert_arrived, builder, requests, start};
@@ -61,6 +61,22 @@ fn what_is_known_and_lacking_is_exported_once() {
         assert_eq!(engine.exports(), 2, "{era:?}");
         assert_eq!(elsewhere.open_sessions(), 0);
     }
+}
+
+#[test]
+fn a_config_is_exported_although_all_layers_are_known() {
+    let image = Saved::usual();
+    let (archive, ecr) = (Stored::new(&Era::Podman.save(&[&image])), registry());
+    let first = Push::of(archive.path()).at(&ecr).to("app:v1");
+    first.run().exits(0);
+    let engine = Engine::of(&image, Era::Classic.save(&[&image]), None);
+    let cache = first.home().join(".cache/ecr-push");
+    push(&engine, &ecr).args([format!("--cache-dir={}", cache.display())]).run().exits(0);
+    assert_eq!((engine.exports(), requests(&ecr, "PATCH", "").len()), (1, 2), "no layer is sent again");
+    let cut = Engine::of(&image, Era::Classic.save(&[&image]), Some(700));
+    std::fs::remove_file(cache.join("configs.jsonl")).expect("what the engine told is recorded");
+    let ran = push(&cut, &ecr).args([format!("--cache-dir={}", cache.display())]).run();
+    ran.exits(3).says(["doesn't export the image"]).says_one_error();
 }
 
 #[test]

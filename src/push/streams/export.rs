@@ -64,6 +64,20 @@ impl Exporter {
         Self { named: true, ..self }
     }
 
+    /// Listens to an export in which no layer is lacking, for its documents.
+    ///
+    /// # Errors
+    /// When the engine gives none, or it breaks off.
+    pub async fn listen(&self) -> Result<(), Cause> {
+        let export = self.engine.export(&self.image).await.map_err(Cause::new)?;
+        let (passing, mut members) = mpsc::channel(1);
+        let exporter = self.clone();
+        let thread = tokio::task::spawn_blocking(move || walk(export, &passing, &exporter));
+        // Whoever gets no answer passes by.
+        while members.recv().await.is_some() {}
+        thread.await.map_err(Cause::new)?.map_err(Cause::new)
+    }
+
     /// What was heard so far.
     #[must_use]
     pub fn heard(&self) -> Heard {
