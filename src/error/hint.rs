@@ -166,7 +166,8 @@ pub(super) fn registry_hint(error: &RegistryError) -> Option<String> {
             | Oddity::NoPlace
             | Oddity::Page
             | Oddity::Redirects
-            | Oddity::Body => advice::IMPOSTOR.to_owned(),
+            | Oddity::Body
+            | Oddity::Early => advice::IMPOSTOR.to_owned(),
         }),
         RegistryError::Client(_) => None,
     }

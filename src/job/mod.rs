@@ -372,7 +372,7 @@ struct Tried {
 impl Tried {
     fn errors(&self) -> impl Iterator<Item = &PushError> {
         let early = self.failed.values().filter_map(|failure| match failure {
-            Failure::Push(error) => Some(error),
+            Failure::Push { error, .. } => Some(error),
             Failure::Unreached(_) => None,
         });
         self.outcomes.iter().filter_map(|outcome| outcome.error.as_ref()).chain(early)
@@ -384,16 +384,23 @@ enum Failure {
     /// Its registry can't be reached.
     Unreached(Arc<AuthError>),
     /// It didn't take the layers.
-    Push(PushError),
+    Push {
+        error: PushError,
+        /// What it had taken.
+        uploaded: Count,
+        /// Whether its repository was made.
+        created: bool,
+    },
 }
 
 impl Failure {
     fn report(self, target: &Target) -> DestinationReport {
-        let error = match self {
-            Self::Unreached(error) => Error::Auth(error),
-            Self::Push(error) => Error::Push(error),
-        };
-        unreached(target, error)
+        match self {
+            Self::Unreached(error) => unreached(target, Error::Auth(error)),
+            Self::Push { error, uploaded, created } => {
+                DestinationReport { created, uploaded, ..unreached(target, Error::Push(error)) }
+            }
+        }
     }
 }
 
@@ -410,15 +417,13 @@ fn sort_out(
     }
     let count = destinations.len();
     let mut going = Vec::new();
-    for (mut destination, before) in destinations.into_iter().zip(streamed.by_destination(count)) {
-        match before {
-            Ok(before) => {
-                destination.before = before;
-                going.push(destination);
-            }
-            Err(error) => {
-                failed.insert(destination.target.repository.clone(), Failure::Push(error));
-            }
+    for (mut destination, (before, error)) in destinations.into_iter().zip(streamed.by_destination(count)) {
+        if let Some(error) = error {
+            let repository = destination.target.repository;
+            failed.insert(repository, Failure::Push { error, uploaded: before.uploaded, created: before.created });
+        } else {
+            destination.before = before;
+            going.push(destination);
         }
     }
     Ok(going)

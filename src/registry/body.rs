@@ -53,6 +53,12 @@ impl Watch {
         self.0.sent.load(Ordering::Relaxed)
     }
 
+    /// Whether the connection took all bytes, so far as it is known how many there are.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.sent() >= self.0.size.load(Ordering::Relaxed)
+    }
+
     /// How long no byte has moved.
     #[must_use]
     pub fn idle(&self) -> Duration {

@@ -289,6 +289,9 @@ pub enum Oddity {
     /// The answer's body is larger than anything sane.
     #[error("its answer is too large")]
     Body,
+    /// The registry says that it has all of a layer that hasn't been sent to its end.
+    #[error("it was answered before all of the layer had been sent")]
+    Early,
 }
 
 /// Why a request to a registry failed.

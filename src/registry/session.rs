@@ -7,7 +7,7 @@ use reqwest::header::{LOCATION, RANGE};
 use reqwest::{Method, StatusCode, Url};
 
 use super::body::UploadBody;
-use super::failure::{Meaning, RegistryError};
+use super::failure::{Meaning, Oddity, RegistryError};
 use super::transport::{Call, Reply, name, redacted};
 use super::{Registry, same_digest};
 use crate::oci::digest::Digest;
@@ -106,7 +106,12 @@ impl Registry {
         repository: &str,
         body: UploadBody,
     ) -> Result<Session, RegistryError> {
+        let watch = body.watch();
         let reply = self.stream(Method::PATCH, &session.url, repository, None, body).await?;
+        if !watch.is_whole() {
+            let (method, url) = ("PATCH", redacted(&session.url));
+            return Err(RegistryError::Odd { method, url, oddity: Oddity::Early });
+        }
         self.moved("PATCH", session, &reply)
     }
 

@@ -85,21 +85,15 @@ pub struct Streamed {
 }
 
 impl Streamed {
-    /// Whether every layer was made.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.failed.is_empty() && self.wrong.is_empty()
-    }
-
     /// What is wrong with a layer, whoever was to get it.
     #[must_use]
     pub fn refusal(&self) -> Option<PushError> {
         self.wrong.first().map(|error| PushError::Upload(UploadError::Make(error.clone())))
     }
 
-    /// What each of so many destinations got, or why it gets nothing more.
+    /// What each of so many destinations got, and why it gets nothing more, if it doesn't.
     #[must_use]
-    pub fn by_destination(self, destinations: usize) -> Vec<Result<Before, PushError>> {
+    pub fn by_destination(self, destinations: usize) -> Vec<(Before, Option<PushError>)> {
         let mut failures: Vec<Vec<UploadError>> = (0..destinations).map(|_| Vec::new()).collect();
         for (target, error) in self.failed {
             failures[target].push(error);
@@ -115,8 +109,7 @@ impl Streamed {
         for target in self.created {
             befores[target].created = true;
         }
-        let each = failures.into_iter().zip(befores);
-        each.map(|(failures, before)| PushError::of(failures).map_or(Ok(before), Err)).collect()
+        befores.into_iter().zip(failures.into_iter().map(PushError::of)).collect()
     }
 }
 

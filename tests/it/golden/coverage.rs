@@ -23,12 +23,13 @@ macro_rules! names {
 }
 
 /// What no case can show, and why.
-const NO_CASE: [(&str, &str); 7] = [
+const NO_CASE: [(&str, &str); 8] = [
     ("AwsMeaning::ImageMissing", "what was just pushed is waited for longer than a case may last"),
     ("AwsMeaning::Unsupported", "only who starts a scan is told so, and then a scan is waited for as long"),
     ("AwsMeaning::RepositoryExists", "a repository that is there already is what was wanted"),
     ("RegistryError::Client", "the HTTP client can always be made"),
     ("Oddity::NoPlace", "there is always a place to ask"),
+    ("Oddity::Early", "local-ecr reads what it is sent before it answers"),
     ("Oddity::Body", "an answer of that size is nothing to keep"),
     ("AuthError::Unreadable", "the tests run as root, to whom every file is open"),
 ];
@@ -52,7 +53,7 @@ fn every_kind_of_failure_has_a_case() {
             Refused,
         }
         Network { Name, Connect, Tls, NotTls, Closed, Timeout }
-        Oddity { NoLocation, InsecureLocation, NoPlace, Page, Redirects, OtherDigest, Body }
+        Oddity { NoLocation, InsecureLocation, NoPlace, Page, Redirects, OtherDigest, Body, Early }
         RegistryError { Answered, Unreachable, Shut, Stalled, Persistent, Odd, Auth, Client }
         AuthError { Token, Config, Unreadable, Slow, Helper, Realm, RealmUnreachable, RealmForeign, RealmInsecure }
         ScanError { Aws, Off, Slow, Unsupported, Failed, Found }
