@@ -29,7 +29,6 @@ pub(super) fn gzip_trailer(crc: &Crc) -> [u8; 10] {
 #[derive(Default)]
 pub(super) struct Packer {
     fast: Deflater,
-    zlib: Option<(i32, Compress)>,
     zstd: Option<(i32, zstd::bulk::Compressor<'static>)>,
 }
 
@@ -44,7 +43,7 @@ impl Packer {
                 crc.update(block);
                 let made = match level {
                     1 => self.fast.deflate(window, start, into.spare()),
-                    _ => self.deflate(window, start, level, into.spare()),
+                    _ => Self::deflate(window, start, level, into.spare()),
                 };
                 match made {
                     Some(made) if made <= deflate::stored_length(block.len()) => into.grow(made),
@@ -64,13 +63,10 @@ impl Packer {
     }
 
     /// Deflates with zlib, up to a whole byte.
-    fn deflate(&mut self, window: &[u8], start: usize, level: i32, into: &mut [u8]) -> Option<usize> {
-        if self.zlib.as_ref().is_none_or(|(of, _)| *of != level) {
-            let of = flate2::Compression::new(level.unsigned_abs());
-            self.zlib = Some((level, Compress::new(of, false)));
-        }
-        let (_, zlib) = self.zlib.as_mut()?;
-        zlib.reset();
+    fn deflate(window: &[u8], start: usize, level: i32, into: &mut [u8]) -> Option<usize> {
+        // One for each block: after a reset zlib-rs 0.6.8 still knows, at level 2, what it saw before, and other threads would
+        // make other bytes.
+        let mut zlib = Compress::new(flate2::Compression::new(level.unsigned_abs()), false);
         if start > 0 {
             zlib.set_dictionary(&window[..start]).ok()?;
         }

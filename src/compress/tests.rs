@@ -76,10 +76,10 @@ fn what_goes_in_comes_out() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn threads_change_nothing(length in 0..4 * BLOCK, seed: u64, zstd: bool, level in 1..=6) {
+    fn threads_change_nothing(length in 0..4 * BLOCK, seed: u64, zstd: bool, level in 1..=9) {
         check(&mixed(length, seed), with(if zstd { Algorithm::Zstd } else { Algorithm::Gzip }, Some(level)));
     }
 }
