@@ -1,4 +1,4 @@
-//! How far this machine's clock is from somebody else's, as an answer's `Date` tells.
+//! What time it was, and how far this machine's clock is from somebody else's, as an answer's `Date` tells.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +13,12 @@ pub fn ahead(date: &str) -> Option<i64> {
     let theirs = DateTime::from_str(date, DateTimeFormat::HttpDate).ok()?.secs();
     let ours = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
     Some(i64::try_from(ours).ok()? - theirs)
+}
+
+/// The time so long ago; the beginning of time if that was earlier.
+#[must_use]
+pub fn ago(age: Duration) -> SystemTime {
+    SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH)
 }
 
 /// How long a `Retry-After` asks to wait: seconds, or a date, which is reckoned from the answer's own `Date`.

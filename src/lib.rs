@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod aws;
 pub mod cause;
+pub mod clean;
 pub mod cleanup;
 pub mod clock;
 pub mod compress;
@@ -19,6 +20,7 @@ pub mod job;
 pub mod known;
 mod names;
 pub mod oci;
+mod patience;
 pub mod plan;
 pub mod platform;
 pub mod push;

@@ -52,6 +52,33 @@ pub async fn clean(
     Ok(cleaned)
 }
 
+/// Removes an image that has no name, by its ID.
+///
+/// # Errors
+/// When the engine keeps it.
+pub async fn unnamed(engine: &Engine, image: &EngineImage) -> Result<Cleaned, CleanupError> {
+    let cleaned = Cleaned { image: Some(false), ..Cleaned::default() };
+    match engine.remove(&image.id).await {
+        Ok(removed) => Ok(Cleaned { image: Some(removed.deleted), ..cleaned }),
+        Err(EngineError::Gone { .. }) => Ok(Cleaned { image: Some(true), ..cleaned }),
+        Err(error) => Err(kept(&image.id, cleaned, error)),
+    }
+}
+
+/// What a removal of `source_name`, or of an image without any, would do. That a container uses the image is known only then.
+///
+/// # Errors
+/// When the image has names, and none is given.
+pub fn plan(image: &EngineImage, source_name: Option<&str>) -> Result<Cleaned, CleanupError> {
+    let going = going(&image.names, source_name, &[]);
+    if going.is_empty() && !image.names.is_empty() {
+        return Err(CleanupError::Unnamed { id: image.id.clone(), names: image.names.clone() });
+    }
+    let is_last = going.len() == image.names.len();
+    let names = going.into_iter().map(str::to_owned).collect();
+    Ok(Cleaned { names, image: Some(is_last), ..Cleaned::default() })
+}
+
 /// Those of an image's `names` that go: the destinations' and then SOURCE's, each once.
 fn going<'a>(names: &'a [String], source_name: Option<&str>, destinations: &[String]) -> Vec<&'a str> {
     let source = source_name.and_then(|name| spelled(name, names));

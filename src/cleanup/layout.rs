@@ -1,157 +1,314 @@
-//! Removes an image from an OCI layout folder: its name, then the blobs that nothing else needs, then an empty folder.
+//! Removes images from an OCI layout folder: their names, then the blobs that nothing else needs, then an empty folder.
 //!
-//! A crash at any point leaves a valid layout and at worst some unreferenced blobs. What the run didn't push is never
-//! removed. Builders take no lock, so the index is read again right before everything that can't be undone.
+//! A crash at any point leaves a valid layout and at worst some unreferenced blobs, which the next clean-up removes. What a push
+//! didn't push is never removed. Builders take no lock, so the index is read again right before everything that can't be
+//! undone.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::reach::needed;
-use super::{Cleaned, CleanupError, Left, skeleton};
-use crate::image::Image;
+use super::aside::{self, Aside};
+use super::reach::Reach;
+use super::removal::{Decision, Removal, decide};
+use super::stamp::Stamp;
+use super::{Cleaned, CleanupError, Left, blobs, journal, skeleton};
 use crate::oci::descriptor::Descriptor;
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Algorithm, Digest};
 use crate::source::folder::Folder;
-use crate::source::layout::{Chosen, is_referrers_index, parse_index, read_file};
-use crate::source::lock;
+use crate::source::layout::{LayoutError, Listed, parse_index, read_file};
+use crate::source::lock::{self, Lock};
 
-/// The new index, before it takes the old one's place. Always the same name: the next run writes over what a crash left.
+/// The new index, before it takes the old one's place.
 const ASIDE: &str = ".index.json.ecr-push";
 
 /// How often a builder may change the index under our hands.
 const ROUNDS: usize = 20;
 
-/// What is to be removed from a layout.
-#[derive(Debug)]
-pub struct Removal {
-    /// Only this name, or all names of the image.
-    name: Option<String>,
-    root: Digest,
-    referrers: HashSet<Digest>,
-    /// The names that the referrers tag schema gives to lists of what refers to these manifests.
-    lists: HashSet<String>,
-    reached: HashSet<Digest>,
-    withheld: Vec<Digest>,
+/// How often an index that a builder is writing in place is read again, and after how long.
+const HALF: (usize, Duration) = (50, Duration::from_millis(10));
+
+/// What is to go from a layout.
+#[derive(Debug, Default)]
+pub struct Task {
+    /// Images.
+    pub removals: Vec<Removal>,
+    /// Blobs that nothing named before either, if they were last changed before then.
+    pub orphans: Option<SystemTime>,
+    /// Whether the folder stays even if nothing is named in it any more.
+    pub keeps_folder: bool,
 }
 
-impl Removal {
-    /// The removal of `image`, chosen as `chosen`, after it was pushed with all its referrers.
-    #[must_use]
-    pub fn of(image: &Image, chosen: &Chosen) -> Self {
-        let manifests = image.nodes().iter().map(|node| &node.manifest.digest);
-        let withheld = image.withheld().iter().filter(|layer| layer.held);
-        Self {
-            name: chosen.name.clone(),
-            root: image.root().manifest.digest.clone(),
-            referrers: image.referrers().iter().cloned().collect(),
-            lists: manifests.clone().map(Digest::referrers_tag).collect(),
-            reached: manifests.chain(image.blobs().map(|blob| &blob.digest)).cloned().collect(),
-            withheld: withheld.map(|layer| layer.digest.clone()).collect(),
-        }
-    }
-}
-
-/// Removes an image from the layout in `folder`.
+/// Does a task in the layout in `folder`, and ends what a crash cut short there before.
 ///
-/// Blocks. While others use the layout `wait` is asked, and `false` gives up.
+/// Blocks. While others use the layout `wait` is asked, and `false` gives up; before each blob `go_on` is asked, and `false`
+/// leaves the rest to the next clean-up.
 ///
 /// # Errors
-/// When it can't be removed, or not wholly; everything named then is still there, and what isn't was removed.
-pub fn clean(folder: &Folder, removal: &Removal, wait: impl FnMut() -> bool) -> Result<Cleaned, CleanupError> {
+/// When something can't be removed; everything named then is still there, and what isn't was removed.
+pub fn clean(
+    folder: &Folder,
+    task: &Task,
+    wait: impl FnMut() -> bool,
+    go_on: impl FnMut() -> bool,
+) -> Result<Cleaned, CleanupError> {
     let root = folder.root();
-    if !removal.withheld.is_empty() {
-        return Err(CleanupError::Withheld { path: root.to_owned(), layers: removal.withheld.clone() });
+    let withheld: Vec<Digest> = task.removals.iter().flat_map(Removal::withheld).cloned().collect();
+    if !withheld.is_empty() {
+        return Err(CleanupError::Withheld { path: root.to_owned(), layers: withheld });
     }
-    let _lock = match lock::alone(root, wait) {
-        Ok(Some(lock)) => lock,
-        // Somebody else took the folder away: nothing is left to do.
-        Ok(None) => return Ok(Cleaned::default()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return Err(CleanupError::Locked { path: root.to_owned() });
-        }
-        Err(source) => return Err(CleanupError::Kept { path: root.to_owned(), what: "it can't be locked", source }),
+    let Some(_lock) = locked(root, wait)? else {
+        // Somebody else took the folder away: nothing is left to do but what a crash may have left beside it.
+        skeleton::sweep(root);
+        return Ok(Cleaned::default());
     };
-    let Dropped { names, lists, entries } = drop_entries(folder, removal)?;
-    let mut cleaned = Cleaned { names, ..Cleaned::default() };
-    let mut left = Vec::new();
-    let needed = needed(folder, &entries)?;
-    for digest in removal.reached.iter().chain(&lists).filter(|digest| !needed.contains(*digest)) {
-        remove_blob(folder, digest, &mut cleaned, &mut left);
+    let Dropped { cleaned, victims, orphans } = drop_entries(folder, task)?;
+    let mut sweep =
+        Sweep { folder, orphans, cleaned, left: Vec::new(), index: None, needed: HashSet::new(), named: true };
+    let ended = sweep.remove(&victims, go_on);
+    let Sweep { mut cleaned, mut left, named, .. } = sweep;
+    if let Err(Stop { remaining, error }) = ended {
+        let path = root.to_owned();
+        return Err(match error {
+            None => CleanupError::Interrupted { path, cleaned, left: remaining },
+            Some(error) if cleaned == Cleaned::default() => error,
+            Some(error) => CleanupError::Unfinished { path, cleaned, left: remaining, source: Box::new(error) },
+        });
     }
-    if entries.is_empty() && left.is_empty() {
+    if left.is_empty() {
+        let tidied = tidy(folder, !victims.is_empty());
+        left.extend(tidied.err().map(|(path, source)| Left { path, source }));
+    }
+    if !named && left.is_empty() && !task.keeps_folder {
         match skeleton::remove(folder) {
-            Ok(gone) => cleaned.folder = gone,
+            Ok(gone) => {
+                cleaned.folder = gone.folder;
+                cleaned.freed += gone.freed;
+            }
             Err(remains) => left.push(remains),
         }
     }
+    skeleton::sweep(root);
     if left.is_empty() { Ok(cleaned) } else { Err(CleanupError::Left { cleaned, left }) }
 }
 
-/// What the index is like without the image.
-struct Dropped {
-    /// The names that went.
-    names: Vec<String>,
-    /// Lists of referrers that went.
-    lists: Vec<Digest>,
-    /// What is in it now.
-    entries: Vec<Descriptor>,
+/// What `clean` would do. Changes nothing and takes no lock.
+///
+/// # Errors
+/// When that can't be told, or nothing may be removed.
+pub fn plan(folder: &Folder, task: &Task) -> Result<Cleaned, CleanupError> {
+    let root = folder.root();
+    let entries = parse_index(root, &read_index(folder)?)?;
+    let Decision { going, taken, needed } = decide(folder, &entries, &task.removals)?;
+    let (victims, orphans) = victims(folder, task, &needed)?;
+    let there = |digest: &Digest, stamp: &Stamp| Stamp::at(&folder.path(digest)).as_ref() == Some(stamp);
+    let victims: BTreeMap<_, _> = victims.iter().filter(|(digest, stamp)| there(digest, stamp)).collect();
+    let paths: HashSet<PathBuf> = victims.keys().map(|digest| folder.path(digest)).collect();
+    let mut cleaned =
+        Cleaned { blobs: victims.len(), freed: blobs::would_free(paths.iter()), ..gone(&entries, &going, &taken) };
+    cleaned.orphans = victims.keys().filter(|digest| orphans.contains(**digest)).count();
+    if !going.contains(&false) && !task.keeps_folder {
+        let ours = journal::paths(root).into_iter().chain([root.join(ASIDE)]);
+        let paths = paths.into_iter().chain(ours).collect();
+        let unreadable = |source| LayoutError::Unreadable { path: root.to_owned(), source };
+        let skeleton = skeleton::would_remove(folder, &paths).map_err(unreadable)?;
+        cleaned.folder = skeleton.folder;
+        cleaned.freed += skeleton.freed;
+    }
+    Ok(cleaned)
 }
 
-/// Takes the image's entries out of `index.json`.
-fn drop_entries(folder: &Folder, removal: &Removal) -> Result<Dropped, CleanupError> {
+fn locked(root: &Path, wait: impl FnMut() -> bool) -> Result<Option<Lock>, CleanupError> {
+    lock::alone(root, wait).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => CleanupError::Locked { path: root.to_owned() },
+        _ => CleanupError::Kept { path: root.to_owned(), what: "it can't be locked", source: error },
+    })
+}
+
+/// What `index.json` was relieved of, and what can follow it.
+struct Dropped {
+    cleaned: Cleaned,
+    victims: BTreeMap<Digest, Stamp>,
+    /// Those of the victims that nothing named before.
+    orphans: HashSet<Digest>,
+}
+
+/// Takes the images' entries out of `index.json`.
+fn drop_entries(folder: &Folder, task: &Task) -> Result<Dropped, CleanupError> {
     let root = folder.root();
     let kept = |what| move |source| CleanupError::Kept { path: root.to_owned(), what, source };
-    let read_index = || read_file(root, "index.json", folder.follows_symlinks());
     for _ in 0..ROUNDS {
-        let bytes = read_index()?;
+        let bytes = read_index(folder)?;
         let entries = parse_index(root, &bytes)?;
-        let going = going(root, &entries, removal)?;
-        let pick = |gone: bool| entries.iter().zip(&going).filter(move |(_, going)| **going == gone).map(|(e, _)| e);
-        let lists = pick(true).filter(|entry| is_referrers_index(entry)).map(|entry| entry.digest.clone()).collect();
-        let names = pick(true).filter_map(|entry| entry.ref_name().map(str::to_owned)).collect();
+        // What can't be understood is found before anything is touched.
+        let Decision { going, taken, needed } = decide(folder, &entries, &task.removals)?;
+        let (victims, orphans) = victims(folder, task, &needed)?;
+        if !victims.is_empty() {
+            journal::write(root, &victims).map_err(kept("what is to be removed can't be written down"))?;
+        }
         if going.contains(&true) {
-            // What can't be understood is found before anything is touched.
-            needed(folder, &pick(false).cloned().collect::<Vec<_>>())?;
-            let aside =
-                Aside::write(root, &without(&bytes, &going)).map_err(kept("a new index.json can't be written"))?;
-            if read_index()? != bytes {
+            let like = fs::metadata(root.join("index.json")).map_err(kept("index.json can't be looked at"))?;
+            let aside = Aside::write(root.join(ASIDE), root.join("index.json"), &without(&bytes, &going), &like)
+                .map_err(kept("a new index.json can't be written"))?;
+            if read_index(folder)? != bytes {
                 continue;
             }
             aside.take_place().map_err(kept("the new index.json can't take its place"))?;
-            // Blobs must not go before the index that doesn't name them is on disk.
-            File::open(root).and_then(|folder| folder.sync_all()).map_err(kept("it can't be synced"))?;
         }
-        // Once more, since a builder may have added an image that shares blobs with this one.
-        let entries = parse_index(root, &read_index()?)?;
-        return Ok(Dropped { names, lists, entries });
+        return Ok(Dropped { cleaned: gone(&entries, &going, &taken), victims, orphans });
     }
     Err(CleanupError::Busy { path: root.to_owned() })
 }
 
-/// For each entry, whether it goes.
-fn going(root: &Path, entries: &[Descriptor], removal: &Removal) -> Result<Vec<bool>, CleanupError> {
-    let is_ours = |entry: &Descriptor| {
-        entry.digest == removal.root && (removal.name.is_none() || entry.ref_name() == removal.name.as_deref())
-    };
-    if let Some(name) = &removal.name
-        && !entries.iter().any(is_ours)
-        && let Some(moved) = entries.iter().find(|entry| entry.ref_name() == Some(name))
-    {
-        let (path, name, now) = (root.to_owned(), name.clone(), moved.digest.clone());
-        return Err(CleanupError::NameMoved { path, name, now });
+/// What is told of entries that go.
+fn gone(entries: &[Descriptor], going: &[bool], taken: &[bool]) -> Cleaned {
+    let name = |entry: &Descriptor| entry.ref_name().map(str::to_owned);
+    let mut images: Vec<Listed> = Vec::new();
+    for (entry, _) in entries.iter().zip(taken).filter(|(_, taken)| **taken) {
+        match images.iter_mut().find(|image| image.digest == entry.digest) {
+            Some(image) => image.names.extend(name(entry).filter(|name| !image.names.contains(name))),
+            None => images.push(Listed { digest: entry.digest.clone(), names: name(entry).into_iter().collect() }),
+        }
     }
-    // While another name of the image remains, so does what refers to it.
-    let remains = entries.iter().any(|entry| entry.digest == removal.root && !is_ours(entry));
-    let refers = |entry: &Descriptor| {
-        removal.referrers.contains(&entry.digest)
-            || is_referrers_index(entry) && entry.ref_name().is_some_and(|name| removal.lists.contains(name))
-    };
-    Ok(entries.iter().map(|entry| is_ours(entry) || !remains && refers(entry)).collect())
+    let mut names: Vec<String> = Vec::new();
+    for name in entries.iter().zip(going).filter(|(_, going)| **going).filter_map(|(entry, _)| name(entry)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Cleaned { names, images, ..Cleaned::default() }
+}
+
+/// The files that go if the index is left to what reaches `needed`, and those of them that nothing named before.
+fn victims(
+    folder: &Folder,
+    task: &Task,
+    needed: &HashSet<Digest>,
+) -> Result<(BTreeMap<Digest, Stamp>, HashSet<Digest>), CleanupError> {
+    let mut victims = journal::read(folder.root());
+    let reached = task.removals.iter().flat_map(Removal::reached);
+    victims.extend(reached.map(|(digest, stamp)| (digest.clone(), *stamp)));
+    victims.retain(|digest, _| !needed.contains(digest));
+    let mut orphans = HashSet::new();
+    if let Some(before) = task.orphans {
+        let unreadable = |(path, source)| CleanupError::Kept { path, what: "it can't be read", source };
+        for (digest, stamp) in blobs::older(folder, before).map_err(unreadable)? {
+            if !needed.contains(&digest) && !victims.contains_key(&digest) {
+                orphans.insert(digest.clone());
+                victims.insert(digest, stamp);
+            }
+        }
+    }
+    Ok((victims, orphans))
+}
+
+/// The removal of blobs, under an index that others may change.
+struct Sweep<'a> {
+    folder: &'a Folder,
+    orphans: HashSet<Digest>,
+    cleaned: Cleaned,
+    left: Vec<Left>,
+    /// The index that was read last.
+    index: Option<Stamp>,
+    /// What its entries reach.
+    needed: HashSet<Digest>,
+    /// Whether it has any.
+    named: bool,
+}
+
+/// Why a removal of blobs ended early.
+struct Stop {
+    /// Blobs that are still to be removed.
+    remaining: usize,
+    /// What went wrong, if somebody didn't just ask for it.
+    error: Option<CleanupError>,
+}
+
+impl Sweep<'_> {
+    fn remove(&mut self, victims: &BTreeMap<Digest, Stamp>, mut go_on: impl FnMut() -> bool) -> Result<(), Stop> {
+        let root = self.folder.root();
+        let unsynced = |source| CleanupError::Kept { path: root.to_owned(), what: "it can't be synced", source };
+        let stop = |sweep: &Self, at: usize, error| {
+            let remaining = victims.keys().skip(at).filter(|digest| !sweep.needed.contains(*digest)).count();
+            Stop { remaining, error }
+        };
+        // Blobs must not go before the index that doesn't name them is on disk.
+        if !victims.is_empty() || !self.cleaned.images.is_empty() {
+            aside::sync(root).map_err(|error| stop(self, 0, Some(unsynced(error))))?;
+        }
+        for (at, (digest, stamp)) in victims.iter().enumerate() {
+            if !go_on() {
+                return Err(stop(self, at, None));
+            }
+            // A builder may have added an image that shares blobs with this one.
+            self.look().map_err(|error| stop(self, at, Some(error)))?;
+            if self.needed.contains(digest) {
+                continue;
+            }
+            match blobs::remove(self.folder, digest, *stamp) {
+                Ok(None) => {}
+                Ok(Some(freed)) => {
+                    self.cleaned.blobs += 1;
+                    self.cleaned.orphans += usize::from(self.orphans.contains(digest));
+                    self.cleaned.freed += freed;
+                }
+                Err(source) => self.left.push(Left { path: self.folder.path(digest), source }),
+            }
+        }
+        self.look().map_err(|error| stop(self, victims.len(), Some(error)))
+    }
+
+    /// Reads the index, if it is another than before.
+    fn look(&mut self) -> Result<(), CleanupError> {
+        let root = self.folder.root();
+        let now = Stamp::at(&root.join("index.json"));
+        if self.index.is_none() || self.index != now {
+            let entries = parse_index(root, &read_index(self.folder)?)?;
+            self.needed = Reach::of_all(self.folder, &entries)?;
+            self.named = !entries.is_empty();
+            self.index = now;
+        }
+        Ok(())
+    }
+}
+
+/// Removes what was needed for the case of a crash.
+fn tidy(folder: &Folder, removed: bool) -> Result<(), (PathBuf, io::Error)> {
+    let root = folder.root();
+    if removed {
+        // The journal must not be gone before what it names.
+        for algorithm in Algorithm::ALL {
+            let path = root.join("blobs").join(algorithm.name());
+            if path.is_dir() {
+                aside::sync(&path).map_err(|error| (path, error))?;
+            }
+        }
+    }
+    for path in journal::paths(root).into_iter().chain([root.join(ASIDE)]) {
+        aside::remove(&path).map_err(|error| (path, error))?;
+    }
+    Ok(())
+}
+
+/// The bytes of `index.json`. One that makes no sense is read again for a while: builders write theirs in place.
+fn read_index(folder: &Folder) -> Result<Vec<u8>, LayoutError> {
+    let root = folder.root();
+    let (most, pause) = HALF;
+    let mut rounds = 0;
+    loop {
+        let bytes = read_file(root, "index.json", folder.follows_symlinks())?;
+        match parse_index(root, &bytes) {
+            Ok(_) => return Ok(bytes),
+            Err(error) if rounds == most => return Err(error),
+            Err(_) => thread::sleep(pause),
+        }
+        rounds += 1;
+    }
 }
 
 /// `index.json` without the entries that go; whatever else it holds stays as it is.
@@ -162,62 +319,4 @@ fn without(bytes: &[u8], going: &[bool]) -> Vec<u8> {
         entries.retain(|_| !going.next().copied().unwrap_or_default());
     }
     index.to_string().into_bytes()
-}
-
-/// A new index beside the old one; gone again unless it takes its place.
-struct Aside<'a> {
-    root: &'a Path,
-    path: PathBuf,
-}
-
-impl<'a> Aside<'a> {
-    /// Writes it with the old one's owner and rights, and sees it on disk.
-    fn write(root: &'a Path, bytes: &[u8]) -> io::Result<Self> {
-        let path = root.join(ASIDE);
-        let like = fs::metadata(root.join("index.json"))?;
-        // What a crash left, or what somebody put there: a symbolic link is removed and never followed.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = File::create_new(&path)?;
-        let aside = Self { root, path };
-        file.set_permissions(like.permissions())?;
-        // Only root may give files away; everybody else owns both already, or can't help it.
-        let _ = std::os::unix::fs::fchown(&file, Some(like.uid()), Some(like.gid()));
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        Ok(aside)
-    }
-
-    fn take_place(self) -> io::Result<()> {
-        fs::rename(&self.path, self.root.join("index.json"))
-    }
-}
-
-impl Drop for Aside<'_> {
-    fn drop(&mut self) {
-        // Where it took the old one's place there is nothing under this name.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn remove_blob(folder: &Folder, digest: &Digest, cleaned: &mut Cleaned, left: &mut Vec<Left>) {
-    let path = folder.path(digest);
-    let Ok(metadata) = fs::symlink_metadata(&path) else { return };
-    // With followed symbolic links the folder above may be somebody else's: the links of a layout go, their targets never.
-    let outside =
-        path.parent().and_then(|parent| fs::canonicalize(parent).ok()).is_none_or(|p| !p.starts_with(folder.root()));
-    let removed = if outside { Err(io::Error::other("it lies outside of the layout")) } else { fs::remove_file(&path) };
-    match removed {
-        Ok(()) => {
-            cleaned.blobs += 1;
-            if metadata.is_file() && metadata.nlink() == 1 {
-                // Blocks are of 512 bytes whatever the file system's are (POSIX, sys/stat.h).
-                cleaned.freed += metadata.blocks() * 512;
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => left.push(Left { path, source }),
-    }
 }

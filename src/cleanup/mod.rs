@@ -1,10 +1,16 @@
 //! Takes the local image away, once it is known to be somewhere else.
 
 pub mod archive;
+mod aside;
+pub(crate) mod blobs;
 pub mod engine;
+mod journal;
 pub mod layout;
+pub mod oldest;
 mod reach;
-mod skeleton;
+pub mod removal;
+pub(crate) mod skeleton;
+pub mod stamp;
 
 use std::path::PathBuf;
 
@@ -20,8 +26,12 @@ use crate::source::walk::Defect;
 pub struct Cleaned {
     /// Names that left the index, or the engine, as it spells them.
     pub names: Vec<String>,
+    /// Images of a layout that were removed, or lost names; each with those.
+    pub images: Vec<Listed>,
     /// Files that were removed below `blobs`.
     pub blobs: usize,
+    /// Those of them that nothing had named before.
+    pub orphans: usize,
     /// Bytes that came back on disk.
     pub freed: u64,
     /// Whether the folder itself is gone.
@@ -150,6 +160,28 @@ pub enum CleanupError {
         /// What else there is.
         others: Vec<Listed>,
     },
+    /// Somebody asked for an end in the middle.
+    #[error("{}{path}: the clean-up was interrupted, and {left} files are still to be removed", gone(cleaned))]
+    Interrupted {
+        /// The layout, or what else it is.
+        path: PathBuf,
+        /// What was removed.
+        cleaned: Cleaned,
+        /// Files that weren't.
+        left: usize,
+    },
+    /// The image's name is gone, and then something went wrong.
+    #[error("{}{left} files are still to be removed from {path}", gone(cleaned))]
+    Unfinished {
+        /// The layout.
+        path: PathBuf,
+        /// What was removed.
+        cleaned: Cleaned,
+        /// Files that weren't.
+        left: usize,
+        /// What went wrong.
+        source: Box<CleanupError>,
+    },
     /// The image's name is gone, and files are left.
     #[error("these could not be removed:{}", lines(left))]
     Left {
@@ -158,6 +190,31 @@ pub enum CleanupError {
         /// What was not.
         left: Vec<Left>,
     },
+}
+
+impl CleanupError {
+    /// What was removed all the same.
+    #[must_use]
+    pub fn cleaned(&self) -> Option<&Cleaned> {
+        match self {
+            Self::Engine { cleaned, .. }
+            | Self::NameGiven { cleaned, .. }
+            | Self::Interrupted { cleaned, .. }
+            | Self::Unfinished { cleaned, .. }
+            | Self::Left { cleaned, .. } => Some(cleaned),
+            Self::Layout(_)
+            | Self::Withheld { .. }
+            | Self::NameMoved { .. }
+            | Self::Unclear { .. }
+            | Self::Locked { .. }
+            | Self::Busy { .. }
+            | Self::Kept { .. }
+            | Self::Unnamed { .. }
+            | Self::NoFile { .. }
+            | Self::Changed { .. }
+            | Self::HoldsMore { .. } => None,
+        }
+    }
 }
 
 fn gone(cleaned: &Cleaned) -> String {

@@ -13,45 +13,78 @@ use crate::source::files::Files;
 use crate::source::folder::{FileError, Folder};
 use crate::source::walk::{Defect, bytes};
 
-/// Everything that `entries` reach: manifests, configs, layers, and the subjects of signatures that stay.
-///
-/// A manifest that isn't there reaches nothing.
-///
-/// # Errors
-/// When a manifest is there and can't be understood: nobody knows then what it needs.
-pub(super) fn needed(folder: &Folder, entries: &[Descriptor]) -> Result<HashSet<Digest>, CleanupError> {
-    let unclear = |defect| CleanupError::Unclear { path: folder.root().to_owned(), defect: Box::new(defect) };
-    let files = Files::Folder(folder.clone());
-    let mut needed = HashSet::new();
-    let mut walked = HashSet::new();
-    let mut unknown = Vec::new();
-    let mut waiting: Vec<Descriptor> = entries.to_vec();
-    while let Some(descriptor) = waiting.pop() {
-        let digest = &descriptor.digest;
-        needed.insert(digest.clone());
-        if !matches!(descriptor.media_type.kind(), Kind::Image | Kind::Index) {
-            unknown.push(digest.clone());
-            continue;
-        }
-        if !walked.insert(digest.clone()) {
-            continue;
-        }
-        if descriptor.size > MAX_SIZE {
-            return Err(unclear(Defect::TooLarge { digest: digest.clone(), size: descriptor.size }));
-        }
-        let bytes = match bytes(&files, &descriptor) {
-            Ok(bytes) => bytes,
-            Err(Defect::File(FileError::Missing { .. })) => continue,
-            Err(defect) => return Err(unclear(defect)),
-        };
-        let manifest = Manifest::parse(&descriptor.media_type, digest, bytes)
-            .map_err(|source| unclear(Defect::Manifest { digest: digest.clone(), source }))?;
-        needed.extend(manifest.blobs().map(|blob| blob.digest.clone()));
-        waiting.extend(manifest.children().iter().cloned());
-        waiting.extend(manifest.subject);
+/// Everything that entries of an index reach: manifests, configs, layers, and the subjects of signatures.
+pub(super) struct Reach<'a> {
+    folder: &'a Folder,
+    files: Files,
+    found: HashSet<Digest>,
+    walked: HashSet<Digest>,
+}
+
+impl<'a> Reach<'a> {
+    /// Of no entry yet.
+    pub(super) fn of(folder: &'a Folder) -> Self {
+        Self { folder, files: Files::Folder(folder.clone()), found: HashSet::new(), walked: HashSet::new() }
     }
-    needed.extend(mentioned(folder, unknown));
-    Ok(needed)
+
+    /// Everything that these reach.
+    ///
+    /// # Errors
+    /// As [`Reach::add`].
+    pub(super) fn of_all(folder: &'a Folder, entries: &[Descriptor]) -> Result<HashSet<Digest>, CleanupError> {
+        let mut reach = Self::of(folder);
+        entries.iter().try_for_each(|entry| reach.add(entry))?;
+        Ok(reach.all())
+    }
+
+    /// Takes in what an entry reaches. A manifest that isn't there reaches nothing.
+    ///
+    /// # Errors
+    /// When a manifest is there and can't be understood: nobody knows then what it needs.
+    pub(super) fn add(&mut self, entry: &Descriptor) -> Result<(), CleanupError> {
+        let path = || self.folder.root().to_owned();
+        let unclear = |defect| CleanupError::Unclear { path: path(), defect: Box::new(defect) };
+        let mut unknown = Vec::new();
+        let mut waiting = vec![entry.clone()];
+        while let Some(descriptor) = waiting.pop() {
+            let digest = &descriptor.digest;
+            self.found.insert(digest.clone());
+            if !matches!(descriptor.media_type.kind(), Kind::Image | Kind::Index) {
+                unknown.push(digest.clone());
+                continue;
+            }
+            if self.walked.contains(digest) {
+                continue;
+            }
+            if descriptor.size > MAX_SIZE {
+                return Err(unclear(Defect::TooLarge { digest: digest.clone(), size: descriptor.size }));
+            }
+            let bytes = match bytes(&self.files, &descriptor) {
+                Ok(bytes) => bytes,
+                Err(Defect::File(FileError::Missing { .. })) => continue,
+                Err(defect) => return Err(unclear(defect)),
+            };
+            // Only now: another descriptor of the same manifest may carry it in its `data`.
+            self.walked.insert(digest.clone());
+            let manifest = Manifest::parse(&descriptor.media_type, digest, bytes)
+                .map_err(|source| unclear(Defect::Manifest { digest: digest.clone(), source }))?;
+            self.found.extend(manifest.blobs().map(|blob| blob.digest.clone()));
+            waiting.extend(manifest.children().iter().cloned());
+            waiting.extend(manifest.subject);
+        }
+        self.found.extend(mentioned(self.folder, unknown));
+        Ok(())
+    }
+
+    /// Whether something reaches it.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.found.contains(digest)
+    }
+
+    /// All of it.
+    pub(super) fn all(self) -> HashSet<Digest> {
+        self.found
+    }
 }
 
 /// Whatever looks like a digest in what these hold, and in what that holds, and so on: types that nobody here knows may

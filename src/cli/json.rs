@@ -1,9 +1,11 @@
 //! Standard output's `json`: one document, documented in the README. Fields are added and never changed.
 
 use ecr_push::cause::chain;
+use ecr_push::cleanup::Cleaned;
 use ecr_push::error::Error;
 use ecr_push::push::{Count, TagOutcome};
 use ecr_push::report::{Cleanup, DestinationReport, Report};
+use ecr_push::source::layout::Listed;
 use serde_json::{Value, json};
 
 use super::scans;
@@ -75,28 +77,48 @@ fn cleanup(cleanup: &Cleanup) -> Value {
     match cleanup {
         Cleanup::NotAsked => json!({"status": "notAsked"}),
         Cleanup::NotDone => json!({"status": "notDone"}),
-        Cleanup::Done(cleaned) => match (cleaned.image, cleaned.file) {
-            (Some(deleted), _) => json!({
-                "status": "done",
-                "namesRemoved": cleaned.names,
-                "imageRemoved": deleted,
-            }),
-            (None, Some(removed)) => json!({
-                "status": "done",
-                "bytesFreed": cleaned.freed,
-                "fileRemoved": removed,
-            }),
-            (None, None) => json!({
-                "status": "done",
-                "namesRemoved": cleaned.names,
-                "blobsRemoved": cleaned.blobs,
-                "bytesFreed": cleaned.freed,
-                "folderRemoved": cleaned.folder,
-            }),
-        },
-        Cleanup::Failed(error) => json!({
-            "status": "failed",
-            "error": failure(error),
+        Cleanup::Done(done) => cleaned("done", done),
+        Cleanup::Failed(error) => not_cleaned(error),
+    }
+}
+
+/// What a clean-up removed, or would remove.
+pub(super) fn cleaned(status: &str, cleaned: &Cleaned) -> Value {
+    match (cleaned.image, cleaned.file) {
+        (Some(deleted), _) => json!({
+            "status": status,
+            "namesRemoved": cleaned.names,
+            "imageRemoved": deleted,
+        }),
+        (None, Some(removed)) => json!({
+            "status": status,
+            "bytesFreed": cleaned.freed,
+            "fileRemoved": removed,
+        }),
+        (None, None) => json!({
+            "status": status,
+            "namesRemoved": cleaned.names,
+            "imagesRemoved": cleaned.images.iter().map(image).collect::<Vec<_>>(),
+            "blobsRemoved": cleaned.blobs,
+            "orphansRemoved": cleaned.orphans,
+            "bytesFreed": cleaned.freed,
+            "folderRemoved": cleaned.folder,
         }),
     }
+}
+
+fn image(image: &Listed) -> Value {
+    json!({"digest": image.digest.as_str(), "names": image.names})
+}
+
+/// Why a clean-up didn't come to its end, and what it removed all the same.
+pub(super) fn not_cleaned(error: &Error) -> Value {
+    let before = match error {
+        Error::Cleanup(error) => error.cleaned(),
+        _ => None,
+    };
+    let mut document = before.map_or_else(|| json!({"status": ""}), |before| cleaned("", before));
+    document["status"] = json!("failed");
+    document["error"] = failure(error);
+    document
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 mod bars;
+mod clean;
 mod digest_file;
 mod doctor;
 mod environment;
@@ -16,10 +17,11 @@ mod shown;
 mod signals;
 
 use ecr_push::error::Error;
+use ecr_push::source::SourceError;
 
 use self::args::Typed;
 use self::plain::line;
-use self::settings::{DoctorSettings, InspectSettings, Settings, SettingsError};
+use self::settings::{CleanSettings, DoctorSettings, InspectSettings, Settings, SettingsError};
 
 /// A wrong command line.
 const USAGE: u8 = 2;
@@ -39,6 +41,18 @@ pub(crate) fn run() -> u8 {
             let source = args.source.clone();
             match Settings::of(*args) {
                 Ok(settings) => block_on(settings.verbose, push::run(&settings, &source)),
+                Err(error) => refuse(error),
+            }
+        }
+        Typed::Clean(args) => {
+            let (output, quiet, dry_run) = (args.talk.output, args.talk.quiet, args.dry_run);
+            match CleanSettings::of(*args) {
+                Ok(settings) => block_on(settings.verbose, clean::run(settings)),
+                // What isn't there may have been cut short while it went.
+                Err(SettingsError::Source(SourceError::Missing { path })) if !dry_run => {
+                    let remains = clean::remains(&path.to_string_lossy(), output, quiet);
+                    remains.unwrap_or_else(|| refuse(SourceError::Missing { path }.into()))
+                }
                 Err(error) => refuse(error),
             }
         }

@@ -98,7 +98,9 @@ fn finish(settings: &Settings, source: &OsString, report: &Report, digests: std:
         }
     }
     if let Cleanup::Failed(error) = &report.cleanup {
-        fail(Some("clean-up"), error);
+        for text in render::error_after("the image was pushed", "clean-up", error) {
+            line(&text);
+        }
     }
     if let (Err(error), Some(path)) = (digests, &settings.digest_file) {
         line(&format!("error: --digest-file: {} can't be written: {error}", path.display()));

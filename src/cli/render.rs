@@ -1,6 +1,7 @@
 //! Words for people: sizes, blobs, errors, and what a run amounted to.
 
 use ecr_push::cause::chain;
+use ecr_push::cleanup::Cleaned;
 use ecr_push::error::Error;
 use ecr_push::image::Role;
 use ecr_push::report::{Cleanup, Report};
@@ -39,6 +40,15 @@ pub(super) fn error(subject: Option<&str>, error: &Error) -> Vec<String> {
     lines
 }
 
+/// The lines for an error after something succeeded, which the next step begins with.
+pub(super) fn error_after(done: &str, subject: &str, error: &Error) -> Vec<String> {
+    let mut lines = self::error(Some(subject), error);
+    if let (Some(last), Some(hint)) = (lines.last_mut(), error.hint()) {
+        *last = format!("  next: {done}; {hint}");
+    }
+    lines
+}
+
 /// The lines that say what a push amounted to, on standard error.
 pub(super) fn summary(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
@@ -62,37 +72,47 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
         Cleanup::NotDone => {
             lines.push("clean-up: SOURCE is kept".to_owned());
         }
-        Cleanup::Done(cleaned) => {
-            if let Some(deleted) = cleaned.image {
-                let names = cleaned.names.join(" ");
-                lines.push(match (cleaned.names.is_empty(), deleted) {
-                    (true, _) => "clean-up: the engine had nothing left to remove".to_owned(),
-                    (false, true) => format!("clean-up: {names} gone from the engine, and the image with it"),
-                    (false, false) => {
-                        format!("clean-up: {names} gone from the engine; the image stays, for it has more names")
-                    }
-                });
-                return lines;
-            }
-            if let Some(removed) = cleaned.file {
-                let freed = size(cleaned.freed);
-                lines.push(if removed {
-                    format!("clean-up: the archive is removed; {freed} freed")
-                } else {
-                    "clean-up: standard input leaves nothing to remove".to_owned()
-                });
-                return lines;
-            }
-            let names = match cleaned.names.as_slice() {
-                [] => String::new(),
-                names => {
-                    format!("{} gone, ", names.iter().map(|name| format!(":{name}")).collect::<Vec<_>>().join(" "))
-                }
-            };
-            let folder = if cleaned.folder { " and the folder" } else { "" };
-            let (blobs, freed) = (number(cleaned.blobs, "blob"), size(cleaned.freed));
-            lines.push(format!("clean-up: {names}{blobs}{folder} removed; {freed} freed"));
-        }
+        Cleanup::Done(done) => lines.push(cleaned(done, false)),
     }
     lines
+}
+
+/// The line that says what a clean-up removed; or, in a dry run, would remove.
+pub(super) fn cleaned(cleaned: &Cleaned, dry_run: bool) -> String {
+    let (head, gone, is_gone, removed, freed) = if dry_run {
+        ("dry run", "would be gone", "would be gone", "would be removed", "would be freed")
+    } else {
+        ("clean-up", "gone", "is gone", "removed", "freed")
+    };
+    if let Some(deleted) = cleaned.image {
+        let names = cleaned.names.join(" ");
+        return match (cleaned.names.is_empty(), deleted) {
+            (true, true) => format!("{head}: the image {is_gone} from the engine"),
+            (true, false) => format!("{head}: the engine had nothing left to remove"),
+            (false, true) => format!("{head}: {names} {gone} from the engine, and the image with it"),
+            (false, false) => format!("{head}: {names} {gone} from the engine; the image stays, for it has more names"),
+        };
+    }
+    let bytes = size(cleaned.freed);
+    match cleaned.file {
+        Some(true) => {
+            return format!("{head}: the archive {}{removed}; {bytes} {freed}", if dry_run { "" } else { "is " });
+        }
+        Some(false) => return format!("{head}: standard input leaves nothing to remove"),
+        None => {}
+    }
+    if cleaned.names.is_empty() && cleaned.images.is_empty() && cleaned.blobs == 0 && !cleaned.folder {
+        return format!("{head}: nothing to remove");
+    }
+    let names: Vec<String> = cleaned.names.iter().map(|name| format!(":{name}")).collect();
+    if cleaned.blobs == 0 && !cleaned.folder && !names.is_empty() {
+        return format!("{head}: {} {gone}; its blobs stay, for something else needs them", names.join(" "));
+    }
+    let names = if names.is_empty() { String::new() } else { format!("{} {gone}, ", names.join(" ")) };
+    let orphans = match cleaned.orphans {
+        0 => String::new(),
+        orphans => format!(" ({orphans} that nothing named)"),
+    };
+    let folder = if cleaned.folder { " and the folder" } else { "" };
+    format!("{head}: {names}{}{orphans}{folder} {removed}; {bytes} {freed}", number(cleaned.blobs, "blob"))
 }

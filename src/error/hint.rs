@@ -182,6 +182,9 @@ pub(super) fn cleanup_hint(error: &CleanupError) -> String {
             _ => "remove it by hand: `docker rmi`",
         },
         CleanupError::NoFile { .. } | CleanupError::HoldsMore { .. } => "remove it by hand if it may go",
+        CleanupError::Interrupted { .. } | CleanupError::Unfinished { .. } => {
+            "the next clean-up of it goes on where this one ended (`ecr-push clean`)"
+        }
         CleanupError::Changed { .. } => "look at what it is now before you remove it",
         CleanupError::NameGiven { .. } => "somebody else uses this name",
         CleanupError::Unnamed { .. } => "remove it by hand (`docker rmi`), or give SOURCE by its name",
@@ -191,7 +194,7 @@ pub(super) fn cleanup_hint(error: &CleanupError) -> String {
         | CleanupError::Locked { .. }
         | CleanupError::Busy { .. } => "look at the layout before you remove it",
     };
-    format!("the image was pushed; {what}")
+    what.to_owned()
 }
 
 pub(super) fn auth_hint(error: &AuthError) -> Option<String> {

@@ -104,6 +104,15 @@ pub enum Error {
     /// A thread died.
     #[error("a task ended unexpectedly")]
     Task(#[source] Cause),
+    /// An option of layouts, where SOURCE is none.
+    #[error("{option} is for OCI image layout folders, and SOURCE is not one")]
+    OnlyLayouts {
+        /// The option.
+        option: &'static str,
+    },
+    /// Standard input, where something is to be removed.
+    #[error("standard input leaves nothing to remove")]
+    NothingToClean,
     /// The user stopped the run.
     #[error("interrupted")]
     Interrupted {
@@ -158,13 +167,17 @@ impl Error {
             Self::Repack(_) | Self::Archive(_) => status::SOURCE,
             Self::Engine(error) => engine_status(error),
             Self::Docker(error) => archive::docker_status(error),
-            Self::Trust(_) | Self::DigestDiffers { .. } | Self::LeavesOut { .. } | Self::LeavesOutPlatforms { .. } => {
-                status::USAGE
-            }
+            Self::Trust(_)
+            | Self::DigestDiffers { .. }
+            | Self::LeavesOut { .. }
+            | Self::LeavesOutPlatforms { .. }
+            | Self::OnlyLayouts { .. }
+            | Self::NothingToClean => status::USAGE,
             Self::Auth(error) => auth_status(error),
             Self::Registry(error) => registry_status(error),
             Self::Push(error) => push_status(error),
             Self::Scan(error) => scan_status(error),
+            Self::Cleanup(CleanupError::Interrupted { .. }) => status::INTERRUPTED,
             Self::Cleanup(_) => status::CLEANUP,
             Self::Task(_) | Self::Made(_) | Self::Unmade => status::BUG,
             Self::Interrupted { .. } => status::INTERRUPTED,
@@ -180,10 +193,11 @@ impl Error {
             Self::Engine(error) => engine_hint(error),
             Self::Archive(error) => archive::hint(error),
             Self::Docker(error) => archive::docker_hint(error),
-            Self::Trust(_) | Self::Interrupted { .. } => None,
+            Self::Trust(_) | Self::Interrupted { .. } | Self::NothingToClean => None,
             Self::DigestDiffers { asked, .. } => {
                 Some(format!("choose that image with DIR@{asked}, or leave the digest out of the destination"))
             }
+            Self::OnlyLayouts { .. } => Some("leave the option out".to_owned()),
             Self::Auth(error) => auth_hint(error),
             Self::Registry(error) => registry_hint(error),
             Self::Push(error) => push_hint(error),

@@ -43,6 +43,8 @@ use crate::source::engine::EngineSettings;
 pub struct Options {
     /// Remove the image from SOURCE once it is verified everywhere.
     pub cleanup: bool,
+    /// With it, remove blobs of a layout that nothing names, too, if they haven't changed for so long.
+    pub prune_orphans: Option<Duration>,
     /// The platforms that are pushed; all if there are none.
     pub platforms: Vec<Wanted>,
     /// Push what refers to the image, too.

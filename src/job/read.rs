@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,8 +11,10 @@ use super::draft::{Docker, DockerLayer, Draft};
 use super::make::Making;
 use super::{Options, RECORD, aside, within};
 use crate::cleanup::archive;
-use crate::cleanup::layout::Removal;
+use crate::cleanup::layout::Task;
+use crate::cleanup::removal::Removal;
 use crate::cleanup::{self, Cleaned, CleanupError};
+use crate::clock;
 use crate::compress::{Algorithm, Compression, Packing, Workers};
 use crate::error::Error;
 use crate::event::{Event, Reporter};
@@ -22,12 +23,14 @@ use crate::known::{self, layers::Layers as Record};
 use crate::oci::descriptor::Platform;
 use crate::oci::digest::{self, Digest, Hasher};
 use crate::oci::manifest::{Body, Manifest};
+use crate::patience::patience;
 use crate::platform::Wanted;
 use crate::push::streams::{Exporter, Recipe, Supply};
 use crate::repack::assemble::Layer;
 use crate::source::archive::{Archive, ArchiveError};
 use crate::source::docker::{self as saved, DockerArchive, DockerImage};
 use crate::source::engine::{Engine, EngineImage};
+use crate::source::folder::Folder;
 use crate::source::layout::{Chosen, Layout, LayoutError};
 use crate::source::listing::Listing;
 use crate::source::lock::{self, Lock};
@@ -37,19 +40,14 @@ use crate::source::{Choice, Form, Place, Source};
 /// Bytes that are read at once to reckon a digest.
 const PIECE: usize = 256 * 1024;
 
-/// How many times `--timeout` another process that uses SOURCE is waited for: it may be in the middle of a push.
-const PATIENCE: u32 = 10;
-
 /// Where an image came from, and how it is removed there.
 pub(super) enum Origin {
     /// An OCI image layout folder.
     Folder {
-        /// The layout.
-        layout: Layout,
-        /// Which of its images.
-        chosen: Chosen,
-        /// That image, as it is there.
-        image: Image,
+        /// The folder.
+        folder: Folder,
+        /// Its image, as it was when it was read.
+        removal: Removal,
         /// Until it is pushed nobody takes it away.
         lock: Lock,
     },
@@ -96,7 +94,7 @@ pub(super) async fn read(
         Place::Path { path, .. } => path.clone(),
         Place::StandardInput | Place::Engine { .. } => PathBuf::new(),
     };
-    let wait = patience(&path, options, reporter, cancel);
+    let wait = patience(&path, options.access.timeout, reporter, cancel);
     let (source, read) = (source.clone(), options.clone());
     let reading = tokio::task::spawn_blocking(move || match &source.place {
         // What was said to be a folder and isn't one is said to be none.
@@ -179,7 +177,10 @@ fn folder(
     let layout = Layout::open(path, options.follow_symlinks)?;
     let chosen = layout.choose(&source.choice)?;
     let (image, notice) = image(&layout, &chosen, options)?;
-    Ok((Origin::Folder { layout, chosen, image: image.clone(), lock }, Draft::Image(image), notice))
+    let removal = Removal::of(&layout, &image, &chosen);
+    let folder = Folder::new(path, options.follow_symlinks);
+    let folder = folder.map_err(|source| LayoutError::Unreadable { path: path.to_owned(), source })?;
+    Ok((Origin::Folder { folder, removal, lock }, Draft::Image(image), notice))
 }
 
 fn in_archive(archive: Archive, source: &Source, options: &Options) -> Result<(Origin, Draft, Notice), Error> {
@@ -320,25 +321,6 @@ fn digest_of(part: &Part) -> Result<Digest, Error> {
     Ok(hasher.finish())
 }
 
-/// Whether to go on waiting for a layout that somebody else uses; says once that it is waited for.
-fn patience(
-    path: &Path,
-    options: &Options,
-    reporter: &Arc<dyn Reporter>,
-    cancel: &CancellationToken,
-) -> impl FnMut() -> bool + Send + 'static + use<> {
-    let (path, reporter, cancel): (PathBuf, _, _) = (path.to_owned(), reporter.clone(), cancel.clone());
-    let (bound, mut since) = (options.access.timeout.saturating_mul(PATIENCE), None);
-    move || {
-        let began = *since.get_or_insert_with(|| {
-            let text = format!("waiting for another process that uses {}", path.display());
-            reporter.report(&Event::Warning { text });
-            Instant::now()
-        });
-        !cancel.is_cancelled() && began.elapsed() < bound
-    }
-}
-
 impl Origin {
     /// Takes the image away. `pushed` are the names that it has in the registries by now.
     ///
@@ -352,13 +334,15 @@ impl Origin {
         cancel: &CancellationToken,
     ) -> Result<Result<Cleaned, CleanupError>, Error> {
         match self {
-            Self::Folder { layout, chosen, image, lock } => {
-                let removal = Removal::of(&image, &chosen);
+            Self::Folder { folder, removal, lock } => {
                 // Two who both share the folder would wait for each other for ever.
                 drop(lock);
-                let Some(folder) = layout.folder().cloned() else { return Ok(Ok(Cleaned::default())) };
-                let wait = patience(folder.root(), options, reporter, cancel);
-                let cleaning = tokio::task::spawn_blocking(move || cleanup::layout::clean(&folder, &removal, wait));
+                let wait = patience(folder.root(), options.access.timeout, reporter, cancel);
+                let orphans = options.prune_orphans.map(clock::ago);
+                let task = Task { removals: vec![removal], orphans, keeps_folder: false };
+                let stop = cancel.clone();
+                let go_on = move || !stop.is_cancelled();
+                let cleaning = tokio::task::spawn_blocking(move || cleanup::layout::clean(&folder, &task, wait, go_on));
                 cleaning.await.map_err(Error::task)
             }
             Self::Archive(removal) => {

@@ -261,6 +261,12 @@ impl Layout {
         }
     }
 
+    /// The entries of its index.
+    #[must_use]
+    pub fn entries(&self) -> &[Descriptor] {
+        &self.entries
+    }
+
     /// The images in it, once each, with their names. Referrers of images that are here too are not images of their own.
     #[must_use]
     pub fn images(&self) -> Vec<Listed> {
@@ -378,10 +384,10 @@ impl Layout {
         found
     }
 
-    /// What `index.json` lists and `image` doesn't have, be it an image or not.
+    /// What `index.json` lists and isn't among these manifests, be it an image or not.
     #[must_use]
-    pub fn left_out(&self, image: &Image) -> Vec<Listed> {
-        let manifests = || image.nodes().iter().map(|node| &node.manifest.digest);
+    pub fn left_out(&self, nodes: &[Node]) -> Vec<Listed> {
+        let manifests = || nodes.iter().map(|node| &node.manifest.digest);
         let pushed: HashSet<&Digest> = manifests().collect();
         let lists: HashSet<String> = manifests().map(Digest::referrers_tag).collect();
         let is_list =
@@ -422,7 +428,8 @@ impl Layout {
         subjects
     }
 
-    fn manifest_of(&self, descriptor: &Descriptor) -> Option<Manifest> {
+    /// The manifest that a descriptor describes, if it is one that can be read.
+    pub(crate) fn manifest_of(&self, descriptor: &Descriptor) -> Option<Manifest> {
         let manifest_like = matches!(descriptor.media_type.kind(), Kind::Image | Kind::Index);
         if !manifest_like || descriptor.size > MAX_SIZE {
             return None;

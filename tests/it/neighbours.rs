@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use ecr_push::cleanup::layout::{Removal, clean};
+use ecr_push::cleanup::layout::{Task, clean};
+use ecr_push::cleanup::removal::Removal;
 use ecr_push::oci::digest::Digest;
 use ecr_push::source::Choice;
 use ecr_push::source::layout;
@@ -157,8 +158,8 @@ proptest! {
         let choice = if by_name { Choice::Name(name.clone()) } else { Choice::Digest(Digest::parse(&root).unwrap()) };
         let chosen = layout.choose(&choice).unwrap();
         let image = layout.read(&chosen, &[], true).unwrap();
-        let removal = Removal::of(&image, &chosen);
-        clean(layout.folder().unwrap(), &removal, || false).unwrap();
+        let task = Task { removals: vec![Removal::of(&layout, &image, &chosen)], ..Task::default() };
+        clean(layout.folder().unwrap(), &task, || false, || true).unwrap();
 
         prop_assert!(made.blob(digest(&orphan)).exists());
         let entries = made.entries();

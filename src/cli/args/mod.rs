@@ -1,5 +1,6 @@
 //! What was typed: the command line as clap reads it, with the environment's `ECR_PUSH_…` behind it.
 
+mod clean;
 mod doctor;
 mod environment;
 mod inspect;
@@ -10,6 +11,7 @@ use std::ffi::OsString;
 
 use clap::{Command, CommandFactory, FromArgMatches};
 
+pub(crate) use self::clean::CleanArgs;
 pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::inspect::InspectArgs;
 pub(crate) use self::push::{CompressionArgs, CompressionKind, Progress, PushArgs, RepositoryArgs, Scan, Severity};
@@ -19,17 +21,20 @@ pub(crate) use self::shared::{AwsArgs, ConnectionArgs, Output};
 #[derive(Debug)]
 pub(crate) enum Typed {
     Push(Box<PushArgs>),
+    Clean(Box<CleanArgs>),
     Doctor(Box<DoctorArgs>),
     Inspect(Box<InspectArgs>),
 }
 
-/// The name of a command.
+/// The names of commands.
+const CLEAN: &str = "clean";
 const INSPECT: &str = "inspect";
 
 /// The command line as clap knows it, for man pages.
 #[must_use]
 pub(crate) fn command() -> Command {
     PushArgs::command()
+        .subcommand(CleanArgs::command())
         .subcommand(DoctorArgs::command())
         .subcommand(InspectArgs::command())
         .disable_help_subcommand(true)
@@ -49,6 +54,7 @@ pub(crate) fn parse(
     let typed = command().try_get_matches_from(&argv)?;
     // Behind the name of the program, or of the command.
     let (at, from_environment) = match typed.subcommand() {
+        Some((CLEAN, typed)) => (2, environment::options(&CleanArgs::command(), typed, environment)?),
         Some((INSPECT, typed)) => (2, environment::options(&InspectArgs::command(), typed, environment)?),
         Some((_, typed)) => (2, environment::options(&DoctorArgs::command(), typed, environment)?),
         None => (1, environment::options(&PushArgs::command(), &typed, environment)?),
@@ -57,6 +63,7 @@ pub(crate) fn parse(
     let with_environment = before.iter().cloned().chain(from_environment).chain(after.iter().cloned());
     let matches = command().try_get_matches_from(with_environment)?;
     match matches.subcommand() {
+        Some((CLEAN, matches)) => Ok(Typed::Clean(Box::new(CleanArgs::from_arg_matches(matches)?))),
         Some((INSPECT, matches)) => Ok(Typed::Inspect(Box::new(InspectArgs::from_arg_matches(matches)?))),
         Some((_, matches)) => Ok(Typed::Doctor(Box::new(DoctorArgs::from_arg_matches(matches)?))),
         None => {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
+use super::clean::OrphanArgs;
 use super::environment::switch;
 use super::shared::{AwsArgs, ConnectionArgs, TalkArgs};
 
@@ -24,6 +25,9 @@ Examples:
 
   IMAGE=$(ecr-push ./out 123456789012.dkr.ecr.eu-central-1.amazonaws.com/app:v1)
       standard output is the digest reference, and nothing else
+
+  ecr-push clean --keep 5 ./out
+      remove all images but the five newest from ./out, without a push
 
   ecr-push doctor 123456789012.dkr.ecr.eu-central-1.amazonaws.com/app:v1
       say whether a push there would work, and if not, why";
@@ -105,6 +109,9 @@ pub(crate) struct PushArgs {
     #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
     pub(crate) cleanup: bool,
+
+    #[command(flatten)]
+    pub(crate) orphans: OrphanArgs,
 
     /// Leave out signatures, SBOMs and attestations in SOURCE that refer to the image
     #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,

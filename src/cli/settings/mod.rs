@@ -10,6 +10,7 @@ use std::time::Duration;
 use ecr_push::aws::host::EcrRegistry;
 use ecr_push::aws::repository::NewRepository;
 use ecr_push::aws::scan::Severity;
+use ecr_push::clean::Cleaning;
 use ecr_push::compress::{Algorithm, Compression};
 use ecr_push::doctor::Examination;
 use ecr_push::inspect::Inspection;
@@ -19,15 +20,16 @@ use ecr_push::platform::{Wanted, WantedError};
 use ecr_push::reach::Access;
 use ecr_push::scan::ScanWait;
 use ecr_push::source::engine::EngineSettings;
-use ecr_push::source::{Source, SourceError};
+use ecr_push::source::{Choice, Source, SourceError};
 use thiserror::Error;
 
 use super::args::{
-    self, CompressionArgs, CompressionKind, DoctorArgs, InspectArgs, Output, Progress, PushArgs, RepositoryArgs, Scan,
+    self, CleanArgs, CompressionArgs, CompressionKind, DoctorArgs, InspectArgs, Output, Progress, PushArgs,
+    RepositoryArgs, Scan,
 };
 
 /// Commands that the command line's contract names and this version doesn't have.
-const COMMANDS: [&str; 2] = ["clean", "completions"];
+const COMMANDS: [&str; 1] = ["completions"];
 
 /// Why the command line means nothing.
 #[derive(Debug, Error)]
@@ -123,6 +125,15 @@ pub(super) enum SettingsError {
         /// The option.
         option: &'static str,
     },
+    /// An option of a clean-up that isn't asked for.
+    #[error("--prune-orphans is for a clean-up, and --cleanup is not given")]
+    NoCleanup,
+    /// One image, and something for all of them.
+    #[error("{option} goes through all images of a layout, and SOURCE chooses one")]
+    Chosen {
+        /// The option.
+        option: &'static str,
+    },
     /// ECR Public has no such setting.
     #[error("{option}: repositories of ECR Public have no such setting")]
     NotOnPublic {
@@ -201,9 +212,14 @@ impl Settings {
         if let Some(name) = mount_from.iter().find(|name| !Repository::is_name(name)) {
             return Err(SettingsError::MountFrom { name: name.clone() });
         }
+        let prune_orphans = args.orphans.prune_orphans;
+        if prune_orphans.is_some() && !args.cleanup {
+            return Err(SettingsError::NoCleanup);
+        }
         let source = args.source.to_str().ok_or_else(|| SettingsError::SourceText(args.source.clone()))?;
         let options = Options {
             cleanup: args.cleanup,
+            prune_orphans,
             platforms,
             referrers: !args.no_referrers,
             follow_symlinks: args.follow_symlinks,
@@ -311,6 +327,46 @@ impl InspectSettings {
             output: args.talk.output,
             verbose: args.talk.verbose,
             utf8: utf8(),
+        })
+    }
+}
+
+/// What a clean-up without a push needs to know.
+#[derive(Debug)]
+pub(super) struct CleanSettings {
+    pub(super) cleaning: Cleaning,
+    /// SOURCE as typed.
+    pub(super) source: String,
+    pub(super) output: Output,
+    pub(super) verbose: u8,
+    pub(super) quiet: bool,
+}
+
+impl CleanSettings {
+    /// What `args` mean.
+    pub(super) fn of(args: CleanArgs) -> Result<Self, SettingsError> {
+        let text = args.source.to_str().ok_or_else(|| SettingsError::SourceText(args.source.clone()))?;
+        let source = Source::parse(text)?;
+        let aged = args.keep.map(|_| "--keep").or(args.older_than.map(|_| "--older-than"));
+        if let Some(option) = aged.filter(|_| source.choice != Choice::Only) {
+            return Err(SettingsError::Chosen { option });
+        }
+        Ok(Self {
+            cleaning: Cleaning {
+                source,
+                keep: args.keep,
+                older_than: args.older_than,
+                prune_orphans: args.orphans.prune_orphans,
+                dry_run: args.dry_run,
+                follow_symlinks: args.follow_symlinks,
+                temporary: temporary(),
+                engine: engine(),
+                access: access::to_engine(args.connection),
+            },
+            source: text.to_owned(),
+            output: args.talk.output,
+            verbose: args.talk.verbose,
+            quiet: args.talk.quiet,
         })
     }
 }
@@ -447,7 +503,7 @@ mod tests {
     fn every_error_has_a_golden_case() {
         let all = names! {
             Source, Command, SourceText, Reference, Platform, MountFrom, Level, Url, OneEndpoint, StrayHost, LookAlike, Region, NoAlias, RoleArn,
-            NoRole, NoCreation, NotOnPublic, RepositoryTag, NoScan, DigestFile,
+            NoRole, NoCreation, NoCleanup, Chosen, NotOnPublic, RepositoryTag, NoScan, DigestFile,
         };
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cli/command-line");
         let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

@@ -29,6 +29,9 @@ pub(super) struct Case {
     /// Whether SOURCE is inspected in place of a push.
     #[serde(default)]
     pub(super) inspect: bool,
+    /// Whether SOURCE is cleaned in place of a push.
+    #[serde(default)]
+    pub(super) clean: bool,
     /// The layout, below `testdata/layouts`.
     #[serde(default = "one_manifest")]
     pub(super) layout: String,

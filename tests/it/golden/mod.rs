@@ -172,13 +172,14 @@ fn run(case: &Case) -> (Ran, Places) {
     let push = |layout: &Layout, source: &str, places: &mut Places| {
         let source = places.fill(&source.replace("{layout}", &layout.path().to_string_lossy()));
         // A command stands where a push has its SOURCE.
-        let push = match (case.doctor, case.inspect) {
-            (true, _) => Push::of("doctor"),
-            (_, true) => Push::of("inspect"),
+        let push = match (case.doctor, case.inspect, case.clean) {
+            (true, ..) => Push::of("doctor"),
+            (_, true, _) => Push::of("inspect"),
+            (.., true) => Push::of("clean"),
             _ => Push::of(&source),
         };
         places.add_path("home", push.home());
-        if case.inspect {
+        if case.inspect || case.clean {
             return push.to_reference(source);
         }
         if host(&case.destination) {
@@ -200,7 +201,7 @@ fn run(case: &Case) -> (Ran, Places) {
     let mut push = push(&layout, &case.source, &mut places);
     // Progress has a test of its own; with one blob at a time it is always the same one that fails.
     for (option, value) in [("--progress", "none"), ("--jobs", "1"), ("--retries", "1")] {
-        let is_known = !(case.doctor || case.inspect) || option == "--retries";
+        let is_known = !(case.doctor || case.inspect || case.clean) || option == "--retries";
         if is_known && !case.args.iter().any(|arg| arg.starts_with(option)) {
             push = push.args([format!("{option}={value}")]);
         }

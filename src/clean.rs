@@ -1,0 +1,197 @@
+//! `ecr-push clean`: removes from SOURCE what it is asked to, without a push.
+//!
+//! What `cleanup` promises holds here, too, but for one thing: nobody asks whether an image is anywhere else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cleanup::layout::Task;
+use crate::cleanup::oldest::{self, Age, Limits};
+use crate::cleanup::removal::{Names, Removal};
+use crate::cleanup::{self, Cleaned, archive, blobs, skeleton};
+use crate::clock;
+use crate::error::Error;
+use crate::event::Reporter;
+use crate::oci::descriptor::Descriptor;
+use crate::patience::patience;
+use crate::reach::Access;
+use crate::source::archive::Archive;
+use crate::source::docker::DockerArchive;
+use crate::source::engine::{Engine, EngineSettings};
+use crate::source::layout::{Layout, LayoutError};
+use crate::source::lock;
+use crate::source::{Choice, Form, Place, Source};
+
+/// What is to be removed, and how.
+#[derive(Debug, Clone)]
+pub struct Cleaning {
+    /// SOURCE.
+    pub source: Source,
+    /// Of a layout's names keep the newest so many; SOURCE then chooses none.
+    pub keep: Option<usize>,
+    /// Of a layout's names remove those that haven't changed for so long; SOURCE then chooses none.
+    pub older_than: Option<Duration>,
+    /// Remove blobs of a layout that nothing names, too, if they haven't changed for so long. Alone, where SOURCE chooses no
+    /// image.
+    pub prune_orphans: Option<Duration>,
+    /// Say what would go, and change nothing.
+    pub dry_run: bool,
+    /// Files of a layout may be symbolic links that lead out of it.
+    pub follow_symlinks: bool,
+    /// The folder for what has to be unpacked.
+    pub temporary: PathBuf,
+    /// Where engines are.
+    pub engine: EngineSettings,
+    /// How an engine behind a port is reached, and how long anything is waited for.
+    pub access: Access,
+}
+
+impl Cleaning {
+    /// Whether it goes through all images of a layout, and not for one.
+    fn is_housekeeping(&self) -> bool {
+        self.source.choice == Choice::Only
+            && (self.keep.is_some() || self.older_than.is_some() || self.prune_orphans.is_some())
+    }
+
+    /// The first option that only a layout's folder can have.
+    fn of_layouts(&self) -> Option<&'static str> {
+        let options = [
+            ("--keep", self.keep.is_some()),
+            ("--older-than", self.older_than.is_some()),
+            ("--prune-orphans", self.prune_orphans.is_some()),
+        ];
+        options.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option)
+    }
+}
+
+/// Removes an image from SOURCE, or what of a layout is old; or tells what that would remove.
+///
+/// # Errors
+/// When SOURCE can't be read, when something is left, and when `cancel` is cancelled.
+pub async fn clean(
+    cleaning: Cleaning,
+    reporter: &Arc<dyn Reporter>,
+    cancel: &CancellationToken,
+) -> Result<Cleaned, Error> {
+    let path = match &cleaning.source.place {
+        Place::Path { path, said } if *said == Some(Form::Layout) || said.is_none() && path.is_dir() => {
+            let (path, reporter, cancel) = (path.clone(), reporter.clone(), cancel.clone());
+            let cleaning = tokio::task::spawn_blocking(move || in_layout(&path, &cleaning, &reporter, &cancel));
+            return cleaning.await.map_err(Error::task)?;
+        }
+        _ if let Some(option) = cleaning.of_layouts() => return Err(Error::OnlyLayouts { option }),
+        Place::StandardInput => return Err(Error::NothingToClean),
+        Place::Engine { image } => {
+            return tokio::select! {
+                cleaned = in_engine(image, &cleaning) => cleaned,
+                () = cancel.cancelled() => Err(Error::Interrupted { open: 0 }),
+            };
+        }
+        Place::Path { path, .. } => path.clone(),
+    };
+    tokio::task::spawn_blocking(move || in_archive(&path, &cleaning)).await.map_err(Error::task)?
+}
+
+/// Removes what a crash left of a layout's folder that isn't at `path` any more; says whether there was such a thing.
+#[must_use]
+pub fn remains(path: &Path) -> bool {
+    std::path::absolute(path).is_ok_and(|path| fs::symlink_metadata(&path).is_err() && skeleton::sweep(&path))
+}
+
+fn in_layout(
+    path: &Path,
+    cleaning: &Cleaning,
+    reporter: &Arc<dyn Reporter>,
+    cancel: &CancellationToken,
+) -> Result<Cleaned, Error> {
+    let wait = || patience(path, cleaning.access.timeout, reporter, cancel);
+    let interrupted = |error| if cancel.is_cancelled() { Error::Interrupted { open: 0 } } else { error };
+    let lock = lock::shared(path, wait());
+    let lock = lock.map_err(|_| interrupted(LayoutError::Locked { path: path.to_owned() }.into()))?;
+    let layout = Layout::open(path, cleaning.follow_symlinks)?;
+    let task = task(&layout, cleaning)?;
+    // Two who both share the folder would wait for each other for ever.
+    drop(lock);
+    let Some(folder) = layout.folder() else { return Ok(Cleaned::default()) };
+    if cleaning.dry_run {
+        return Ok(cleanup::layout::plan(folder, &task)?);
+    }
+    Ok(cleanup::layout::clean(folder, &task, wait(), || !cancel.is_cancelled())?)
+}
+
+/// What is to go from a layout.
+fn task(layout: &Layout, cleaning: &Cleaning) -> Result<Task, LayoutError> {
+    let orphans = cleaning.prune_orphans.map(clock::ago);
+    let removals = if cleaning.is_housekeeping() {
+        let before = cleaning.older_than.map(clock::ago);
+        old(layout, Limits { keep: cleaning.keep, before })
+    } else if layout.entries().is_empty() && cleaning.source.choice == Choice::Only {
+        // What an earlier run may have left of it.
+        Vec::new()
+    } else {
+        let chosen = layout.choose(&cleaning.source.choice)?;
+        let names = chosen.name.clone().map_or(Names::All, Names::One);
+        vec![Removal::outright(layout, &chosen.descriptor, names)]
+    };
+    let keeps_folder = cleaning.is_housekeeping() && removals.is_empty();
+    Ok(Task { removals, orphans, keeps_folder })
+}
+
+/// The removal of each name of a layout that is old. What refers to an image goes with the last name of that.
+fn old(layout: &Layout, limits: Limits) -> Vec<Removal> {
+    if limits == Limits::default() {
+        return Vec::new();
+    }
+    let images = layout.images();
+    let is_image = |entry: &&Descriptor| images.iter().any(|image| image.digest == entry.digest);
+    let entries: Vec<&Descriptor> = layout.entries().iter().filter(is_image).collect();
+    let ages: Vec<Age> = entries.iter().map(|entry| age(layout, entry)).collect();
+    let going = entries.into_iter().zip(oldest::going(&ages, limits)).filter(|(_, going)| *going);
+    let removal = |(entry, _): (&Descriptor, bool)| {
+        Removal::outright(layout, entry, Names::Entry(entry.ref_name().map(str::to_owned)))
+    };
+    going.map(removal).collect()
+}
+
+/// How old a name is; nothing is older than one whose manifest isn't there.
+fn age(layout: &Layout, entry: &Descriptor) -> Age {
+    let metadata = layout.folder().and_then(|folder| fs::metadata(folder.path(&entry.digest)).ok());
+    let written = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+    Age {
+        written: written.unwrap_or(SystemTime::UNIX_EPOCH),
+        changed: metadata.as_ref().map_or(SystemTime::UNIX_EPOCH, blobs::changed),
+    }
+}
+
+fn in_archive(path: &Path, cleaning: &Cleaning) -> Result<Cleaned, Error> {
+    let said = match &cleaning.source.place {
+        Place::Path { said, .. } => *said,
+        Place::StandardInput | Place::Engine { .. } => None,
+    };
+    let (archive, choice) = (Archive::open(path, said, &cleaning.temporary)?, &cleaning.source.choice);
+    let removal = if archive.form() == Form::DockerArchive {
+        let docker = DockerArchive::open(Arc::new(archive))?;
+        archive::Removal::of_docker(&docker, docker.choose(choice)?)
+    } else {
+        let layout = Layout::in_archive(&archive)?;
+        archive::Removal::outright(&archive, &layout, &layout.choose(choice)?.descriptor)
+    };
+    let act = if cleaning.dry_run { archive::plan } else { archive::clean };
+    Ok(act(&removal)?)
+}
+
+async fn in_engine(image: &str, cleaning: &Cleaning) -> Result<Cleaned, Error> {
+    let (engine, image) = Engine::find(&cleaning.engine, &cleaning.access, image).await?;
+    let name = image.named.as_deref();
+    if cleaning.dry_run {
+        return Ok(cleanup::engine::plan(&image, name)?);
+    }
+    if name.is_none() && image.names.is_empty() {
+        return Ok(cleanup::engine::unnamed(&engine, &image).await?);
+    }
+    Ok(cleanup::engine::clean(&engine, &image, name, &[]).await?)
+}

@@ -1,0 +1,143 @@
+//! What is to go from a layout: an image with what refers to it, and which entries of the index that means.
+
+use std::collections::{HashMap, HashSet};
+
+use super::CleanupError;
+use super::reach::Reach;
+use super::stamp::Stamp;
+use crate::image::{Image, Node};
+use crate::oci::descriptor::Descriptor;
+use crate::oci::digest::Digest;
+use crate::source::folder::Folder;
+use crate::source::layout::{Chosen, Layout, is_referrers_index};
+
+/// Which of an image's entries go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Names {
+    /// All of them.
+    All,
+    /// The one of this name, which somebody asked for.
+    One(String),
+    /// The one of this name, or without one, if it is still there.
+    Entry(Option<String>),
+}
+
+/// An image that is to be removed from a layout.
+#[derive(Debug, Clone)]
+pub struct Removal {
+    names: Names,
+    root: Digest,
+    /// What refers to it or to what is part of it, each with its subject.
+    referrers: HashMap<Digest, Digest>,
+    /// Its manifests, configs and layers, as their files looked when SOURCE was read: one that was written anew since is
+    /// somebody's who is about to name it.
+    reached: HashMap<Digest, Stamp>,
+    /// Layers that were not pushed, and that the layout holds.
+    withheld: Vec<Digest>,
+}
+
+impl Removal {
+    /// The removal of `image`, chosen as `chosen`, once it is pushed with all its referrers.
+    #[must_use]
+    pub fn of(layout: &Layout, image: &Image, chosen: &Chosen) -> Self {
+        let names = chosen.name.clone().map_or(Names::All, Names::One);
+        let withheld = image.withheld().iter().filter(|layer| layer.held).map(|layer| layer.digest.clone()).collect();
+        Self { withheld, ..Self::new(layout, &image.root().manifest.digest, image.nodes(), image.referrers(), names) }
+    }
+
+    /// The removal of the image that `descriptor` describes, whole or not, without a push.
+    #[must_use]
+    pub fn outright(layout: &Layout, descriptor: &Descriptor, names: Names) -> Self {
+        let found = layout.look(descriptor, true);
+        Self::new(layout, &descriptor.digest, &found.nodes, &found.referrers, names)
+    }
+
+    fn new(layout: &Layout, root: &Digest, nodes: &[Node], referrers: &[Digest], names: Names) -> Self {
+        let manifests: HashMap<&Digest, &Node> = nodes.iter().map(|node| (&node.manifest.digest, node)).collect();
+        let subject = |referrer: &Digest| Some(manifests.get(referrer)?.manifest.subject.as_ref()?.digest.clone());
+        let mut referrers: HashMap<_, _> =
+            referrers.iter().filter_map(|referrer| Some((referrer.clone(), subject(referrer)?))).collect();
+        // The referrers tag schema's lists of what refers to these manifests. One that lists something else, too, is the only
+        // thing that names it.
+        let lists_ours = |entry: &Descriptor| {
+            let list = layout.manifest_of(entry);
+            list.is_some_and(|list| list.children().iter().all(|child| manifests.contains_key(&child.digest)))
+        };
+        let subjects: HashMap<String, &Digest> =
+            manifests.keys().copied().chain([root]).map(|digest| (digest.referrers_tag(), digest)).collect();
+        for entry in layout.entries().iter().filter(|entry| is_referrers_index(entry) && lists_ours(entry)) {
+            if let Some(subject) = entry.ref_name().and_then(|name| subjects.get(name)) {
+                referrers.insert(entry.digest.clone(), (*subject).clone());
+            }
+        }
+        let blobs = nodes.iter().flat_map(|node| node.manifest.blobs()).map(|blob| &blob.digest);
+        let all: HashSet<&Digest> =
+            manifests.keys().copied().chain(blobs).chain(referrers.keys()).chain([root]).collect();
+        let stamp = |digest: &Digest| Some((digest.clone(), Stamp::at(&layout.folder()?.path(digest))?));
+        let reached = all.into_iter().filter_map(stamp).collect();
+        Self { names, root: root.clone(), referrers, reached, withheld: Vec::new() }
+    }
+
+    /// Layers that keep it.
+    pub(super) fn withheld(&self) -> &[Digest] {
+        &self.withheld
+    }
+
+    /// The files that go unless something else needs them.
+    pub(super) fn reached(&self) -> &HashMap<Digest, Stamp> {
+        &self.reached
+    }
+
+    fn takes(&self, entry: &Descriptor) -> bool {
+        entry.digest == self.root
+            && match &self.names {
+                Names::All => true,
+                Names::One(name) => entry.ref_name() == Some(name),
+                Names::Entry(name) => entry.ref_name() == name.as_deref(),
+            }
+    }
+}
+
+/// What becomes of an index.
+pub(super) struct Decision {
+    /// For each entry, whether it goes.
+    pub(super) going: Vec<bool>,
+    /// For each entry, whether it is an image's that is to be removed, and not of what refers to that.
+    pub(super) taken: Vec<bool>,
+    /// Everything that the others reach.
+    pub(super) needed: HashSet<Digest>,
+}
+
+/// Decides what goes from an index of these entries.
+///
+/// # Errors
+/// When a name that was asked for stands for another image by now, and when nobody can tell what the entries that stay reach.
+pub(super) fn decide(folder: &Folder, entries: &[Descriptor], removals: &[Removal]) -> Result<Decision, CleanupError> {
+    for removal in removals {
+        if let Names::One(name) = &removal.names
+            && !entries.iter().any(|entry| removal.takes(entry))
+            && let Some(moved) = entries.iter().find(|entry| entry.ref_name() == Some(name))
+        {
+            let (path, name, now) = (folder.root().to_owned(), name.clone(), moved.digest.clone());
+            return Err(CleanupError::NameMoved { path, name, now });
+        }
+    }
+    let subject = |entry: &Descriptor| removals.iter().find_map(|removal| removal.referrers.get(&entry.digest));
+    let taken: Vec<bool> = entries.iter().map(|entry| removals.iter().any(|removal| removal.takes(entry))).collect();
+    let mut going: Vec<bool> =
+        entries.iter().zip(&taken).map(|(entry, taken)| *taken || subject(entry).is_some()).collect();
+    let mut reach = Reach::of(folder);
+    for (entry, _) in entries.iter().zip(&going).filter(|(_, going)| !**going) {
+        reach.add(entry)?;
+    }
+    // What refers to something that stays, under another name or as a part of another image, stays with it.
+    let is_kept = |entry: &Descriptor, reach: &Reach| subject(entry).is_some_and(|subject| reach.has(subject));
+    let returns = |going: &[bool], reach: &Reach| {
+        (0..entries.len()).find(|at| going[*at] && !taken[*at] && is_kept(&entries[*at], reach))
+    };
+    while let Some(at) = returns(&going, &reach) {
+        going[at] = false;
+        reach.add(&entries[at])?;
+    }
+    Ok(Decision { going, taken, needed: reach.all() })
+}
