@@ -8,6 +8,7 @@ use super::stamp::Stamp;
 use crate::image::{Image, Node};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::Digest;
+use crate::oci::manifest::Manifest;
 use crate::source::folder::Folder;
 use crate::source::layout::{Chosen, Layout, is_referrers_index};
 
@@ -27,7 +28,7 @@ pub enum Names {
 pub struct Removal {
     names: Names,
     root: Digest,
-    /// What refers to it or to what is part of it, each with its subject.
+    /// What refers to it or to what is part of it, be it part of it too, each with its subject.
     referrers: HashMap<Digest, Digest>,
     /// Its manifests, configs and layers, as their files looked when SOURCE was read: one that was written anew since is
     /// somebody's who is about to name it.
@@ -42,26 +43,31 @@ impl Removal {
     pub fn of(layout: &Layout, image: &Image, chosen: &Chosen) -> Self {
         let names = chosen.name.clone().map_or(Names::All, Names::One);
         let withheld = image.withheld().iter().filter(|layer| layer.held).map(|layer| layer.digest.clone()).collect();
-        Self { withheld, ..Self::new(layout, &image.root().manifest.digest, image.nodes(), image.referrers(), names) }
+        Self { withheld, ..Self::new(layout, &image.root().manifest.digest, image.nodes(), names) }
     }
 
     /// The removal of the image that `descriptor` describes, whole or not, without a push.
     #[must_use]
     pub fn outright(layout: &Layout, descriptor: &Descriptor, names: Names) -> Self {
         let found = layout.look(descriptor, true);
-        Self::new(layout, &descriptor.digest, &found.nodes, &found.referrers, names)
+        Self::new(layout, &descriptor.digest, &found.nodes, names)
     }
 
-    fn new(layout: &Layout, root: &Digest, nodes: &[Node], referrers: &[Digest], names: Names) -> Self {
+    fn new(layout: &Layout, root: &Digest, nodes: &[Node], names: Names) -> Self {
         let manifests: HashMap<&Digest, &Node> = nodes.iter().map(|node| (&node.manifest.digest, node)).collect();
-        let subject = |referrer: &Digest| Some(manifests.get(referrer)?.manifest.subject.as_ref()?.digest.clone());
-        let mut referrers: HashMap<_, _> =
-            referrers.iter().filter_map(|referrer| Some((referrer.clone(), subject(referrer)?))).collect();
+        let subject = |node: &Node| {
+            let Manifest { digest, subject: Some(subject), .. } = &node.manifest else { return None };
+            let refers = digest != root && manifests.contains_key(&subject.digest);
+            refers.then(|| (digest.clone(), subject.digest.clone()))
+        };
+        // A part of the image may refer to another, and have an entry of its own besides.
+        let mut referrers: HashMap<_, _> = nodes.iter().filter_map(subject).collect();
         // The referrers tag schema's lists of what refers to these manifests. One that lists something else, too, is the only
         // thing that names it.
         let lists_ours = |entry: &Descriptor| {
-            let list = layout.manifest_of(entry);
-            list.is_some_and(|list| list.children().iter().all(|child| manifests.contains_key(&child.digest)))
+            let ours =
+                |child: &Descriptor| manifests.contains_key(&child.digest) || !layout.files().hold(&child.digest);
+            layout.manifest_of(entry).is_some_and(|list| list.children().iter().all(ours))
         };
         let subjects: HashMap<String, &Digest> =
             manifests.keys().copied().chain([root]).map(|digest| (digest.referrers_tag(), digest)).collect();

@@ -2,6 +2,7 @@
 
 mod archive;
 mod meanwhile;
+mod outright;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
