@@ -266,7 +266,8 @@ impl Sweep<'_> {
     /// Reads the index, if it is another than before.
     fn look(&mut self) -> Result<(), CleanupError> {
         let root = self.folder.root();
-        let now = Stamp::at(&root.join("index.json"));
+        // Of the file itself, be it behind a symbolic link.
+        let now = fs::metadata(root.join("index.json")).ok().map(|metadata| Stamp::of(&metadata));
         if self.index.is_none() || self.index != now {
             let entries = parse_index(root, &read_index(self.folder)?)?;
             self.needed = Reach::of_all(self.folder, &entries)?;

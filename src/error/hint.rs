@@ -1,5 +1,7 @@
 //! What to do next about an error: the part that has nothing to do with AWS.
 
+use std::io::ErrorKind;
+
 use super::advice;
 use crate::auth::AuthError;
 use crate::cleanup::CleanupError;
@@ -176,7 +178,14 @@ pub(super) fn registry_hint(error: &RegistryError) -> Option<String> {
 pub(super) fn cleanup_hint(error: &CleanupError) -> String {
     let what = match error {
         CleanupError::Withheld { .. } => "remove it by hand if these layers may go",
-        CleanupError::Left { .. } | CleanupError::Kept { .. } => "remove what is named by hand",
+        CleanupError::Kept { source, .. }
+            if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+        {
+            "make a little room first: the new index has to be written before anything can go"
+        }
+        CleanupError::Left { .. } | CleanupError::Kept { .. } => {
+            "remove what is named by hand, or mend that and clean again (`ecr-push clean`)"
+        }
         CleanupError::Engine { source, .. } => match &**source {
             EngineError::InUse { .. } => "remove the container, then the image: `docker rm`, `docker rmi`",
             _ => "remove it by hand: `docker rmi`",
