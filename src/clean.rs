@@ -188,7 +188,7 @@ async fn in_engine(image: &str, cleaning: &Cleaning) -> Result<Cleaned, Error> {
     let (engine, image) = Engine::find(&cleaning.engine, &cleaning.access, image).await?;
     let name = image.named.as_deref();
     if cleaning.dry_run {
-        return Ok(cleanup::engine::plan(&image, name)?);
+        return Ok(cleanup::engine::plan(&image, name, &[])?);
     }
     if name.is_none() && image.names.is_empty() {
         return Ok(cleanup::engine::unnamed(&engine, &image).await?);

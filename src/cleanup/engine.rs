@@ -65,12 +65,12 @@ pub async fn unnamed(engine: &Engine, image: &EngineImage) -> Result<Cleaned, Cl
     }
 }
 
-/// What a removal of `source_name`, or of an image without any, would do. That a container uses the image is known only then.
+/// What a removal of these names, or of an image without any, would do. That a container uses the image is known only then.
 ///
 /// # Errors
-/// When the image has names, and none is given.
-pub fn plan(image: &EngineImage, source_name: Option<&str>) -> Result<Cleaned, CleanupError> {
-    let going = going(&image.names, source_name, &[]);
+/// When the image has names, and none of them is given.
+pub fn plan(image: &EngineImage, source_name: Option<&str>, destinations: &[String]) -> Result<Cleaned, CleanupError> {
+    let going = going(&image.names, source_name, destinations);
     if going.is_empty() && !image.names.is_empty() {
         return Err(CleanupError::Unnamed { id: image.id.clone(), names: image.names.clone() });
     }

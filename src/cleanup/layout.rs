@@ -58,10 +58,7 @@ pub fn clean(
     go_on: impl FnMut() -> bool,
 ) -> Result<Cleaned, CleanupError> {
     let root = folder.root();
-    let withheld: Vec<Digest> = task.removals.iter().flat_map(Removal::withheld).cloned().collect();
-    if !withheld.is_empty() {
-        return Err(CleanupError::Withheld { path: root.to_owned(), layers: withheld });
-    }
+    may_go(root, task)?;
     let Some(_lock) = locked(root, wait)? else {
         // Somebody else took the folder away: nothing is left to do but what a crash may have left beside it.
         skeleton::sweep(root);
@@ -103,6 +100,7 @@ pub fn clean(
 /// When that can't be told, or nothing may be removed.
 pub fn plan(folder: &Folder, task: &Task) -> Result<Cleaned, CleanupError> {
     let root = folder.root();
+    may_go(root, task)?;
     let entries = parse_index(root, &read_index(folder)?)?;
     let Decision { going, taken, needed } = decide(folder, &entries, &task.removals)?;
     let (victims, orphans) = victims(folder, task, &needed)?;
@@ -121,6 +119,12 @@ pub fn plan(folder: &Folder, task: &Task) -> Result<Cleaned, CleanupError> {
         cleaned.freed += skeleton.freed;
     }
     Ok(cleaned)
+}
+
+/// Sees that nothing is to go that may be nowhere else.
+fn may_go(root: &Path, task: &Task) -> Result<(), CleanupError> {
+    let withheld: Vec<Digest> = task.removals.iter().flat_map(Removal::withheld).cloned().collect();
+    if withheld.is_empty() { Ok(()) } else { Err(CleanupError::Withheld { path: root.to_owned(), layers: withheld }) }
 }
 
 fn locked(root: &Path, wait: impl FnMut() -> bool) -> Result<Option<Lock>, CleanupError> {

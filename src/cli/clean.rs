@@ -43,7 +43,7 @@ pub(super) async fn run(settings: CleanSettings) -> u8 {
     let outcome = clean::clean(cleaning, &reporter, &cancel).await;
     let caught = signals.status();
     drop(signals);
-    tell(&source, &place, dry_run, output, quiet, outcome, caught)
+    tell(&source, &place, dry_run, output, quiet, &outcome, caught)
 }
 
 /// Ends what a crash left of a layout whose folder isn't there any more; `None` if there is no such thing.
@@ -56,7 +56,7 @@ pub(super) fn remains(source: &str, output: Output, quiet: bool) -> Option<u8> {
         .find(|path| clean::remains(path))?;
     let cleaned = Cleaned { folder: true, ..Cleaned::default() };
     let place = Place::Path { path: path.to_owned(), said: None };
-    Some(tell(source, &place, false, output, quiet, Ok(cleaned), None))
+    Some(tell(source, &place, false, output, quiet, &Ok(cleaned), None))
 }
 
 fn tell(
@@ -65,10 +65,10 @@ fn tell(
     dry_run: bool,
     output: Output,
     quiet: bool,
-    outcome: Result<Cleaned, Error>,
+    outcome: &Result<Cleaned, Error>,
     caught: Option<u8>,
 ) -> u8 {
-    let status = match &outcome {
+    let status = match outcome {
         Ok(_) => 0,
         Err(Error::Interrupted { .. }) => {
             line("interrupted: SOURCE is untouched");
@@ -77,14 +77,14 @@ fn tell(
         Err(error) => error.status(),
     };
     let status = if status == 130 { caught.unwrap_or(status) } else { status };
-    match &outcome {
+    match outcome {
         Ok(cleaned) if !quiet => line(&render::cleaned(cleaned, dry_run)),
         Ok(_) => {}
         Err(error) => {
             super::fail(None, error);
         }
     }
-    let cleaned = match &outcome {
+    let cleaned = match outcome {
         Ok(cleaned) => Some(cleaned),
         Err(Error::Cleanup(error)) => error.cleaned(),
         // SOURCE was never come to.
@@ -92,7 +92,7 @@ fn tell(
     };
     let text = match output {
         Output::Text => cleaned.map(|cleaned| lines(place, cleaned)).unwrap_or_default(),
-        Output::Json => format!("{:#}\n", document(source, dry_run, &outcome, status)),
+        Output::Json => format!("{:#}\n", document(source, dry_run, outcome, status)),
     };
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -65,7 +65,8 @@ fn destination(report: &Report, destination: &DestinationReport) -> Value {
     })
 }
 
-fn failure(error: &Error) -> Value {
+/// An error, with what to do next.
+pub(super) fn failure(error: &Error) -> Value {
     json!({"message": chain(error), "hint": error.hint(), "exitStatus": error.status()})
 }
 

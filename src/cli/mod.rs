@@ -5,6 +5,7 @@ mod bars;
 mod clean;
 mod digest_file;
 mod doctor;
+mod dry_run;
 mod environment;
 mod inspect;
 mod json;
@@ -40,6 +41,9 @@ pub(crate) fn run() -> u8 {
         Typed::Push(args) => {
             let source = args.source.clone();
             match Settings::of(*args) {
+                Ok(settings) if settings.job.options.dry_run => {
+                    block_on(settings.verbose, dry_run::run(&settings, &source))
+                }
                 Ok(settings) => block_on(settings.verbose, push::run(&settings, &source)),
                 Err(error) => refuse(error),
             }

@@ -177,10 +177,9 @@ impl Error {
             Self::Registry(error) => registry_status(error),
             Self::Push(error) => push_status(error),
             Self::Scan(error) => scan_status(error),
-            Self::Cleanup(CleanupError::Interrupted { .. }) => status::INTERRUPTED,
+            Self::Interrupted { .. } | Self::Cleanup(CleanupError::Interrupted { .. }) => status::INTERRUPTED,
             Self::Cleanup(_) => status::CLEANUP,
             Self::Task(_) | Self::Made(_) | Self::Unmade => status::BUG,
-            Self::Interrupted { .. } => status::INTERRUPTED,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The main job from end to end: source → image → plan → push → report, and then clean-up.
 
 mod draft;
+pub mod forecast;
 mod make;
 mod read;
 
@@ -51,6 +52,8 @@ pub struct Options {
     pub referrers: bool,
     /// Blobs may be symbolic links that lead out of the layout.
     pub follow_symlinks: bool,
+    /// Say what would be sent, written and removed, and change nothing.
+    pub dry_run: bool,
     /// Blobs in flight at once.
     pub jobs: usize,
     /// How registries are reached.
@@ -141,10 +144,7 @@ pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &Cancellation
             return Err(Error::Interrupted { open: sessions.cancel_all().await });
         }
     };
-    let root = image.as_ref().map(|image| {
-        let root = &image.root().manifest;
-        Root { digest: root.digest.clone(), media_type: root.media_type.clone(), size: image.size() }
-    });
+    let root = image.as_ref().map(root);
     let cleanup = if job.options.cleanup { Cleanup::NotDone } else { Cleanup::NotAsked };
     Ok(Pushed { report: Report { root, destinations, cleanup }, image, origin, accounts })
 }
@@ -349,9 +349,9 @@ impl Run<'_> {
     }
 
     fn options(&self, recipe: Recipe) -> PushOptions {
-        let Options { jobs, cleanup, create, mount_from, .. } = self.job.options.clone();
+        let Options { jobs, cleanup, dry_run, create, mount_from, .. } = self.job.options.clone();
         let retries = self.job.options.access.retries;
-        PushOptions { jobs, retries, thorough: cleanup, create, mount_from, known: Known::default(), recipe }
+        PushOptions { jobs, retries, thorough: cleanup, dry_run, create, mount_from, known: Known::default(), recipe }
     }
 
     async fn learn(&self, image: &Image, pushed: &push::Pushed) {
@@ -475,6 +475,11 @@ fn report(image: &Image, outcome: Outcome) -> DestinationReport {
         scan_error: None,
         error: error.map(Error::Push),
     }
+}
+
+fn root(image: &Image) -> Root {
+    let root = &image.root().manifest;
+    Root { digest: root.digest.clone(), media_type: root.media_type.clone(), size: image.size() }
 }
 
 fn unreached(target: &Target, error: Error) -> DestinationReport {

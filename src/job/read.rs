@@ -322,6 +322,31 @@ fn digest_of(part: &Part) -> Result<Digest, Error> {
 }
 
 impl Origin {
+    /// What `clean` would take away after a push to these names.
+    ///
+    /// # Errors
+    /// The outer one when that can't be found out, the inner one when something would be left.
+    pub(super) async fn plan(
+        self,
+        pushed: &[String],
+        options: &Options,
+    ) -> Result<Result<Cleaned, CleanupError>, Error> {
+        let orphans = options.prune_orphans.map(clock::ago);
+        let planning = match self {
+            Self::Folder { folder, removal, lock } => tokio::task::spawn_blocking(move || {
+                let task = Task { removals: vec![removal], orphans, keeps_folder: false };
+                let planned = cleanup::layout::plan(&folder, &task);
+                drop(lock);
+                planned
+            }),
+            Self::Archive(removal) => tokio::task::spawn_blocking(move || archive::plan(&removal)),
+            Self::Engine { image, .. } => {
+                return Ok(cleanup::engine::plan(&image, image.named.as_deref(), pushed));
+            }
+        };
+        planning.await.map_err(Error::task)
+    }
+
     /// Takes the image away. `pushed` are the names that it has in the registries by now.
     ///
     /// # Errors

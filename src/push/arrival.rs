@@ -5,7 +5,6 @@ use super::opening;
 use super::sessions::{Key, Opened};
 use super::upload::Uploader;
 use super::{Arrival, Destination};
-use crate::aws::host::EcrRegistry;
 use crate::event::Event;
 use crate::image::Blob;
 use crate::oci::digest::Digest;
@@ -40,7 +39,7 @@ impl Uploader<'_> {
         let presence = self.presences.get(at).and_then(Option::as_ref);
         let mut held: Option<(Key, Session)> = None;
         let mut asked_others = false;
-        for candidate in self.candidates(destination, &blob.digest) {
+        for candidate in self.mounts.worth(destination, &blob.digest) {
             if !self.mounts.is_worth(target, &candidate) {
                 continue;
             }
@@ -88,13 +87,6 @@ impl Uploader<'_> {
             return Ok(Entry::There(Arrival::Present));
         }
         Ok(Entry::Session(key, session))
-    }
-
-    fn candidates(&self, destination: &Destination, digest: &Digest) -> Vec<Candidate> {
-        let target = &destination.target.repository;
-        // Nobody has heard of mounts on ECR Public: there only what the user names is tried.
-        let unasked = EcrRegistry::of(&target.host) != Some(EcrRegistry::Public);
-        self.mounts.candidates(target, digest, !destination.is_ecr(), unasked)
     }
 
     /// Tries to mount a blob from another repository. Whatever stands in the way of that alone doesn't fail the push.

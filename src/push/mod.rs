@@ -7,6 +7,7 @@ mod availability;
 mod blobs;
 mod course;
 mod error;
+pub mod forecast;
 mod mounts;
 pub(crate) mod opening;
 pub mod pace;
@@ -105,6 +106,8 @@ pub struct PushOptions {
     pub retries: u32,
     /// Look up every blob and child even where a tag names the image already: SOURCE will be removed afterwards.
     pub thorough: bool,
+    /// Ask for everything that a push would only come to see, and write nothing.
+    pub dry_run: bool,
     /// How a repository that is missing is made; none if it is not to be made.
     pub create: Option<NewRepository>,
     /// Repositories of each target's registry that blobs are to be mounted from.

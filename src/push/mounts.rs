@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
+use super::Destination;
+use crate::aws::host::EcrRegistry;
 use crate::image::Image;
 use crate::known::Known;
 use crate::oci::digest::Digest;
@@ -135,15 +137,17 @@ impl<'a> Mounts<'a> {
         Self { asked, known, bases: bases(image), book: Mutex::default() }
     }
 
+    /// The repositories from which to try to mount `digest` into a destination's.
+    pub(super) fn worth(&self, destination: &Destination, digest: &Digest) -> Vec<Candidate> {
+        let target = &destination.target.repository;
+        // Nobody has heard of mounts on ECR Public: there only what the user names is tried.
+        let unasked = EcrRegistry::of(&target.host) != Some(EcrRegistry::Public);
+        self.candidates(target, digest, !destination.is_ecr(), unasked)
+    }
+
     /// The repositories from which to try to mount `digest` into `target`; `own_tells` as in [`Places`]. `unasked` is
     /// whether more than what the user named may be tried.
-    pub(super) fn candidates(
-        &self,
-        target: &Repository,
-        digest: &Digest,
-        own_tells: bool,
-        unasked: bool,
-    ) -> Vec<Candidate> {
+    fn candidates(&self, target: &Repository, digest: &Digest, own_tells: bool, unasked: bool) -> Vec<Candidate> {
         let book = self.book();
         if book.settled.contains(&(target.clone(), digest.clone())) {
             return Vec::new();

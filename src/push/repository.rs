@@ -12,7 +12,7 @@ use crate::image::Image;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::Manifest;
 use crate::plan::Look;
-use crate::registry::failure::Meaning;
+use crate::registry::failure::{Meaning, RegistryError};
 
 /// Whether a repository had to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +24,6 @@ pub(super) enum Repository {
 }
 
 /// Makes the repository if it is missing; `known` is whether it is there, where that is known.
-///
-/// A HEAD's 404 doesn't tell a missing tag from a missing repository; a GET's does. That is one request of a push that has
-/// a whole image to send, and no right that it doesn't need anyway.
 pub(super) async fn ensure(
     destination: &Destination,
     session: &AwsSession,
@@ -35,23 +32,58 @@ pub(super) async fn ensure(
     known: Option<bool>,
     retry: &Retry,
 ) -> Result<Repository, PushError> {
-    let whole = &destination.target.repository;
-    let asking = async || destination.registry.get_manifest(&whole.name, root.digest.as_str()).await;
     let there = match known {
         Some(there) => there,
-        None => match retry.run(&whole.to_string(), asking).await {
-            Ok(_) => true,
-            Err(error) if error.meaning() == Some(Meaning::RepositoryMissing) => false,
-            Err(error) => return Err(error.into()),
-        },
+        None => missing(destination, root, retry).await?.is_none(),
     };
     if there {
         return Ok(Repository::There);
     }
+    let whole = &destination.target.repository;
     match repository::create(session, &whole.name, new).await {
         Ok(true) => Ok(Repository::Created),
         Ok(false) => Ok(Repository::There),
         Err(source) => Err(PushError::Create { repository: whole.to_string(), source }),
+    }
+}
+
+/// Whether a push would make the repository; `known` and `creates` are whether it is there and whether it may be made.
+///
+/// # Errors
+/// When it is missing and may not be made.
+pub(super) async fn would_create(
+    destination: &Destination,
+    root: &Manifest,
+    known: Option<bool>,
+    creates: bool,
+    retry: &Retry,
+) -> Result<bool, PushError> {
+    match known {
+        _ if !destination.is_ecr() => Ok(false),
+        Some(true) => Ok(false),
+        Some(false) if creates => Ok(true),
+        Some(false) | None => match missing(destination, root, retry).await? {
+            Some(error) if !creates => Err(error.into()),
+            missing => Ok(missing.is_some()),
+        },
+    }
+}
+
+/// What the registry says of a repository that is missing; `None` if it is there.
+///
+/// A HEAD's 404 doesn't tell a missing tag from a missing repository; a GET's does. That is one request of a push that has
+/// a whole image to send, and no right that it doesn't need anyway.
+async fn missing(
+    destination: &Destination,
+    root: &Manifest,
+    retry: &Retry,
+) -> Result<Option<RegistryError>, RegistryError> {
+    let whole = &destination.target.repository;
+    let asking = async || destination.registry.get_manifest(&whole.name, root.digest.as_str()).await;
+    match retry.run(&whole.to_string(), asking).await {
+        Ok(_) => Ok(None),
+        Err(error) if error.meaning() == Some(Meaning::RepositoryMissing) => Ok(Some(error)),
+        Err(error) => Err(error),
     }
 }
 

@@ -61,7 +61,11 @@ pub(super) async fn survey(
         return Ok(survey);
     }
     let (availability, ()) = future::try_join(asking, moves).await?;
-    if survey.looks.iter().all(|look| *look == Look::Absent)
+    let absent = survey.looks.iter().all(|look| *look == Look::Absent);
+    if absent && options.dry_run {
+        let (there, creates) = (availability.repository, options.create.is_some());
+        survey.created = repository::would_create(destination, root, there, creates, retry).await?;
+    } else if absent
         && let (Some(new), Some(session)) = (&options.create, &destination.ecr)
         && repository::ensure(destination, session, new, root, availability.repository, retry).await?
             == Repository::Created
@@ -96,7 +100,7 @@ async fn lacks<'a>(
     let digest = &root.manifest.digest;
     let known = survey.looks.contains(&Look::Same);
     let told = destination.is_ecr() && availability.unknown.is_empty();
-    survey.blobs_unasked = !(destination.is_ecr() || known && options.thorough);
+    survey.blobs_unasked = !(destination.is_ecr() || known && options.thorough || options.dry_run);
     let (mut answers, mut questions) = (referrers, BTreeSet::new());
     if known || destination.target.tags.is_empty() {
         // What was looked at was the root itself, or a tag that names it.

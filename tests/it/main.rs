@@ -12,6 +12,7 @@ mod cli;
 mod credentials;
 mod distance;
 mod doctor;
+mod dry_run;
 mod engines;
 mod faults;
 mod fuzz;

@@ -85,6 +85,7 @@ pub(crate) enum Severity {
     after_long_help = AFTER,
     max_term_width = 110
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct PushArgs {
     /// The image: an OCI image layout folder DIR; a FILE that is an OCI or `docker save` archive, plain or in gzip or zstd; such
     /// an archive from standard input as `-`; or docker-daemon:NAME[:TAG], an image of a Docker or Podman engine. One image of
@@ -112,6 +113,11 @@ pub(crate) struct PushArgs {
 
     #[command(flatten)]
     pub(crate) orphans: OrphanArgs,
+
+    /// Ask the registries what is there, say what would be sent, tagged and removed, and change nothing
+    #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    pub(crate) dry_run: bool,
 
     /// Leave out signatures, SBOMs and attestations in SOURCE that refer to the image
     #[arg(long, value_parser = switch, action = ArgAction::Set, num_args = 0..=1, require_equals = true,

@@ -223,6 +223,7 @@ impl Settings {
             platforms,
             referrers: !args.no_referrers,
             follow_symlinks: args.follow_symlinks,
+            dry_run: args.dry_run,
             jobs: usize::from(args.jobs),
             access,
             create,

@@ -12,6 +12,17 @@ use serde::Deserialize;
 
 use super::server::Server;
 
+/// What is run: a push, or one of the commands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Command {
+    #[default]
+    Push,
+    Doctor,
+    Inspect,
+    Clean,
+}
+
 /// A case. Whatever isn't said is a push of a small image that would succeed.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,15 +34,9 @@ pub(super) struct Case {
     pub(super) covers: Vec<String>,
     /// The exit status.
     pub(super) status: i32,
-    /// Whether the doctor is asked in place of a push.
+    /// What is run.
     #[serde(default)]
-    pub(super) doctor: bool,
-    /// Whether SOURCE is inspected in place of a push.
-    #[serde(default)]
-    pub(super) inspect: bool,
-    /// Whether SOURCE is cleaned in place of a push.
-    #[serde(default)]
-    pub(super) clean: bool,
+    pub(super) command: Command,
     /// The layout, below `testdata/layouts`.
     #[serde(default = "one_manifest")]
     pub(super) layout: String,

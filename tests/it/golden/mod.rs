@@ -17,7 +17,7 @@ use std::sync::Mutex;
 
 use local_ecr::{LocalEcr, ViolationKind};
 
-use self::case::{Case, Places};
+use self::case::{Case, Command, Places};
 use crate::support::servers::{Authority, Front};
 use crate::support::{Layout, Push, Ran, start};
 
@@ -117,7 +117,7 @@ fn check(path: &Path, case: &Case) -> Result<(), String> {
     if ran.status != case.status {
         let _ = writeln!(failure, "exit status {}, and {} is expected", ran.status, case.status);
     }
-    if !case.doctor {
+    if case.command != Command::Doctor {
         failure += &manners(&ran);
     }
     for (extension, found) in [("stdout", places.settle(&ran.stdout)), ("stderr", places.settle(&ran.stderr))] {
@@ -172,14 +172,14 @@ fn run(case: &Case) -> (Ran, Places) {
     let push = |layout: &Layout, source: &str, places: &mut Places| {
         let source = places.fill(&source.replace("{layout}", &layout.path().to_string_lossy()));
         // A command stands where a push has its SOURCE.
-        let push = match (case.doctor, case.inspect, case.clean) {
-            (true, ..) => Push::of("doctor"),
-            (_, true, _) => Push::of("inspect"),
-            (.., true) => Push::of("clean"),
-            _ => Push::of(&source),
+        let push = match case.command {
+            Command::Push => Push::of(&source),
+            Command::Doctor => Push::of("doctor"),
+            Command::Inspect => Push::of("inspect"),
+            Command::Clean => Push::of("clean"),
         };
         places.add_path("home", push.home());
-        if case.inspect || case.clean {
+        if matches!(case.command, Command::Inspect | Command::Clean) {
             return push.to_reference(source);
         }
         if host(&case.destination) {
@@ -195,13 +195,13 @@ fn run(case: &Case) -> (Ran, Places) {
     for fault in case.faults.iter().flat_map(|failing| failing.faults(&places)) {
         ecr.inject(fault);
     }
-    if case.doctor {
+    if case.command == Command::Doctor {
         ecr.expect_violation(ViolationKind::ForbiddenAction);
     }
     let mut push = push(&layout, &case.source, &mut places);
     // Progress has a test of its own; with one blob at a time it is always the same one that fails.
     for (option, value) in [("--progress", "none"), ("--jobs", "1"), ("--retries", "1")] {
-        let is_known = !(case.doctor || case.inspect || case.clean) || option == "--retries";
+        let is_known = case.command == Command::Push || option == "--retries";
         if is_known && !case.args.iter().any(|arg| arg.starts_with(option)) {
             push = push.args([format!("{option}={value}")]);
         }
