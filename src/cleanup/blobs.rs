@@ -87,7 +87,7 @@ pub(super) fn freed(metadata: &Metadata) -> u64 {
 }
 
 /// Blocks are of 512 bytes whatever the file system's are (POSIX, sys/stat.h).
-fn on_disk(metadata: &Metadata) -> u64 {
+pub(super) fn on_disk(metadata: &Metadata) -> u64 {
     metadata.blocks() * 512
 }
 

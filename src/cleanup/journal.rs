@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::aside::{Aside, sync};
+use super::aside::{Aside, remove, sync};
 use super::stamp::Stamp;
 use crate::oci::digest::Digest;
 
@@ -47,6 +47,11 @@ pub(super) fn write(root: &Path, blobs: &BTreeMap<Digest, Stamp>) -> io::Result<
     let [path, new] = NAMES.map(|name| root.join(name));
     Aside::write(new, path, &bytes, &like)?.take_place()?;
     sync(root)
+}
+
+/// Puts it back as it was `before`.
+pub(super) fn restore(root: &Path, before: &BTreeMap<Digest, Stamp>) -> io::Result<()> {
+    if before.is_empty() { paths(root).iter().try_for_each(|path| remove(path)) } else { write(root, before) }
 }
 
 /// Where it lies, be it there or not, and what it is called while it is written.

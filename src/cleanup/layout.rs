@@ -64,7 +64,7 @@ pub fn clean(
         skeleton::sweep(root);
         return Ok(Cleaned::default());
     };
-    let Dropped { cleaned, victims, orphans } = drop_entries(folder, task)?;
+    let Dropped { cleaned, victims, orphans, shrunk } = drop_entries(folder, task)?;
     let mut sweep =
         Sweep { folder, orphans, cleaned, left: Vec::new(), index: None, needed: HashSet::new(), named: true };
     let ended = sweep.remove(&victims, go_on);
@@ -85,7 +85,9 @@ pub fn clean(
         match skeleton::remove(folder) {
             Ok(gone) => {
                 cleaned.folder = gone.folder;
-                cleaned.freed += gone.freed;
+                // The index was another one when all this began.
+                let freed = if gone.folder { cleaned.freed.saturating_add_signed(shrunk) } else { cleaned.freed };
+                cleaned.freed = freed + gone.freed;
             }
             Err(remains) => left.push(remains),
         }
@@ -103,7 +105,7 @@ pub fn plan(folder: &Folder, task: &Task) -> Result<Cleaned, CleanupError> {
     may_go(root, task)?;
     let entries = parse_index(root, &read_index(folder)?)?;
     let Decision { going, taken, needed } = decide(folder, &entries, &task.removals)?;
-    let (victims, orphans) = victims(folder, task, &needed)?;
+    let (victims, orphans) = victims(folder, task, journal::read(root), &needed)?;
     let there = |digest: &Digest, stamp: &Stamp| Stamp::at(&folder.path(digest)).as_ref() == Some(stamp);
     let victims: BTreeMap<_, _> = victims.iter().filter(|(digest, stamp)| there(digest, stamp)).collect();
     let paths: HashSet<PathBuf> = victims.keys().map(|digest| folder.path(digest)).collect();
@@ -140,10 +142,24 @@ struct Dropped {
     victims: BTreeMap<Digest, Stamp>,
     /// Those of the victims that nothing named before.
     orphans: HashSet<Digest>,
+    /// By how many bytes on disk the new index is smaller.
+    shrunk: i64,
 }
 
-/// Takes the images' entries out of `index.json`.
+/// Takes the images' entries out of `index.json`. Where that fails nothing is left behind.
 fn drop_entries(folder: &Folder, task: &Task) -> Result<Dropped, CleanupError> {
+    let before = journal::read(folder.root());
+    try_to_drop_entries(folder, task, &before).inspect_err(|_| {
+        // What goes wrong now is told by what went wrong before.
+        let _ = journal::restore(folder.root(), &before);
+    })
+}
+
+fn try_to_drop_entries(
+    folder: &Folder,
+    task: &Task,
+    journal: &BTreeMap<Digest, Stamp>,
+) -> Result<Dropped, CleanupError> {
     let root = folder.root();
     let kept = |what| move |source| CleanupError::Kept { path: root.to_owned(), what, source };
     for _ in 0..ROUNDS {
@@ -151,10 +167,11 @@ fn drop_entries(folder: &Folder, task: &Task) -> Result<Dropped, CleanupError> {
         let entries = parse_index(root, &bytes)?;
         // What can't be understood is found before anything is touched.
         let Decision { going, taken, needed } = decide(folder, &entries, &task.removals)?;
-        let (victims, orphans) = victims(folder, task, &needed)?;
+        let (victims, orphans) = victims(folder, task, journal.clone(), &needed)?;
         if !victims.is_empty() {
             journal::write(root, &victims).map_err(kept("what is to be removed can't be written down"))?;
         }
+        let mut shrunk = 0;
         if going.contains(&true) {
             let like = fs::metadata(root.join("index.json")).map_err(kept("index.json can't be looked at"))?;
             let aside = Aside::write(root.join(ASIDE), root.join("index.json"), &without(&bytes, &going), &like)
@@ -163,8 +180,10 @@ fn drop_entries(folder: &Folder, task: &Task) -> Result<Dropped, CleanupError> {
                 continue;
             }
             aside.take_place().map_err(kept("the new index.json can't take its place"))?;
+            let now = fs::metadata(root.join("index.json")).map_or(0, |metadata| blobs::on_disk(&metadata));
+            shrunk = blobs::freed(&like).cast_signed() - now.cast_signed();
         }
-        return Ok(Dropped { cleaned: gone(&entries, &going, &taken), victims, orphans });
+        return Ok(Dropped { cleaned: gone(&entries, &going, &taken), victims, orphans, shrunk });
     }
     Err(CleanupError::Busy { path: root.to_owned() })
 }
@@ -188,13 +207,13 @@ fn gone(entries: &[Descriptor], going: &[bool], taken: &[bool]) -> Cleaned {
     Cleaned { names, images, ..Cleaned::default() }
 }
 
-/// The files that go if the index is left to what reaches `needed`, and those of them that nothing named before.
+/// The files that go, beside those of the journal, if the index is left to what reaches `needed`; and those of them that nothing named before.
 fn victims(
     folder: &Folder,
     task: &Task,
+    mut victims: BTreeMap<Digest, Stamp>,
     needed: &HashSet<Digest>,
 ) -> Result<(BTreeMap<Digest, Stamp>, HashSet<Digest>), CleanupError> {
-    let mut victims = journal::read(folder.root());
     let reached = task.removals.iter().flat_map(Removal::reached);
     victims.extend(reached.map(|(digest, stamp)| (digest.clone(), *stamp)));
     victims.retain(|digest, _| !needed.contains(digest));

@@ -51,7 +51,10 @@ pub(super) fn remove(folder: &Folder) -> Result<Removed, Left> {
     }
     // A builder may have been quicker by a hair, and a folder in it may be a mount point: then all goes back.
     let gone = self::parts(&aside, folder, None).and_then(|parts| match parts {
-        Some(_) => dissolve(&aside).map(|()| true),
+        Some(_) => match dissolve(&aside) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(false),
+            dissolved => dissolved.map(|()| true),
+        },
         None => Ok(false),
     });
     if !matches!(gone, Ok(true)) {
