@@ -1,6 +1,7 @@
 //! `--cleanup`: what was pushed goes, what wasn't stays, and nothing goes unless everything arrived.
 
 mod archive;
+mod closure;
 mod meanwhile;
 mod outright;
 
