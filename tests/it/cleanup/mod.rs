@@ -2,6 +2,7 @@
 
 mod archive;
 mod closure;
+mod freed;
 mod meanwhile;
 mod outright;
 
