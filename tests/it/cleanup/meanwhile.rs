@@ -16,7 +16,7 @@ use crate::support::layout::digest;
 use crate::support::{Layout, Push, Tree, assert_arrived, builder, ecr, reference, start};
 
 /// Does this once the layout was read and the image is there, right before clean-up.
-fn meanwhile(ecr: &LocalEcr, change: impl FnOnce() + Send + 'static) {
+pub(super) fn meanwhile(ecr: &LocalEcr, change: impl FnOnce() + Send + 'static) {
     let change = Mutex::new(Some(change));
     ecr.on_answer(move |entry| {
         if entry.method == "PUT" && entry.tag.is_some() {
@@ -101,7 +101,7 @@ fn what_remains_and_cannot_be_read_keeps_the_blobs() {
 }
 
 /// Starts a push while somebody else has a lock on the layout, and comes back when it says that it waits for that.
-fn waiting(push: &Push) -> (Child, BufReader<ChildStderr>) {
+pub(super) fn waiting(push: &Push) -> (Child, BufReader<ChildStderr>) {
     let mut child = push.command().spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();

@@ -4,6 +4,7 @@ mod archive;
 mod closure;
 mod freed;
 mod meanwhile;
+mod others;
 mod outright;
 
 use std::fs;
