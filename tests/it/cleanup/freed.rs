@@ -164,7 +164,6 @@ fn on_ext4() {
 }
 
 #[test]
-#[ignore = "oci-layout and index.json aren't counted yet when they go with the folder"]
 fn a_folder_counts_with_all_that_makes_it_a_layout() {
     let layout = Layout::of_layers(&[100_000, 1]);
     is_exact(&layout, "", Disk::Memory, 100_000);

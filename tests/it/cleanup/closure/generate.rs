@@ -175,11 +175,7 @@ impl Maker<'_> {
             Role::Withheld => WITHHELD[self.rng.usize(..WITHHELD.len())],
             Role::Child | Role::Subject => thing.media_type,
         };
-        let nowhere = thing.place == Place::Nowhere;
-        let mut inline = can && known && role != Role::Withheld && self.one_in(often);
-        if nowhere && !super::INLINE_SOMEWHERE {
-            inline = can && known && role != Role::Withheld && to % 2 == 0;
-        }
+        let inline = can && known && role != Role::Withheld && self.one_in(often);
         (Edge { to, role, inline }, self.model.things[to].descriptor(media_type, inline))
     }
 

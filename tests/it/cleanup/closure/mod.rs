@@ -7,16 +7,17 @@ mod reckoning;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
-use ecr_push::cleanup::layout::Removal;
+use ecr_push::cleanup::layout::Task;
+use ecr_push::cleanup::removal::Removal;
 use ecr_push::cleanup::{Cleaned, CleanupError, layout};
 use ecr_push::image::Image;
 use ecr_push::oci::digest::Digest;
@@ -41,18 +42,21 @@ const LARGEST: usize = 6;
 /// How often an image of one layout is cleaned.
 const STEPS: usize = 12;
 
-/// Whether what refers to a manifest stays as long as that does, under whatever name.
-const REFERRERS_STAY: bool = false;
+/// Whether an `index.json` of several blocks that goes with its folder counts as it was before the images left it.
+const INDEX_AS_IT_WAS: bool = false;
 
-/// Whether what is a part of the image and says something of another part goes from `index.json` with it, whatever was
-/// found first.
-const PARTS_REFER_TOO: bool = false;
+/// Which orphans go as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prune {
+    Nothing,
+    Old,
+    All,
+}
 
-/// Whether of what has no file some descriptors have the content and others don't.
-const INLINE_SOMEWHERE: bool = false;
+/// The least that a file takes on disk, in bytes.
+const BLOCK: u64 = 4096;
 
-/// Whether the files that make a folder a layout count as freed when they go with it.
-const SKELETON_COUNTS: bool = false;
+const HOUR: Duration = Duration::from_hours(1);
 
 /// What was tried.
 #[derive(Debug, Default)]
@@ -65,9 +69,25 @@ struct Tried {
     folders: AtomicU64,
 }
 
-/// The clean-up itself.
-fn clean(layout: &Layout, image: &Image, chosen: &Chosen) -> Result<Cleaned, CleanupError> {
-    layout::clean(layout.folder().unwrap(), &Removal::of(image, chosen), || false)
+/// The clean-up itself; what it was said to come to beforehand has to be what it comes to.
+fn clean(layout: &Layout, image: &Image, chosen: &Chosen, prune: Prune) -> Result<Cleaned, CleanupError> {
+    let orphans = match prune {
+        Prune::Nothing => None,
+        Prune::Old => Some(SystemTime::now() - HOUR),
+        // Everything was written before then.
+        Prune::All => Some(SystemTime::now() + HOUR),
+    };
+    let task = Task { removals: vec![Removal::of(layout, image, chosen)], orphans, keeps_folder: false };
+    let folder = layout.folder().unwrap();
+    let small = fs::metadata(folder.root().join("index.json")).is_ok_and(|index| index.len() <= BLOCK);
+    let planned = layout::plan(folder, &task);
+    let cleaned = layout::clean(folder, &task, || false, || true);
+    if let Ok(cleaned) = &cleaned {
+        let freed = if small || INDEX_AS_IT_WAS { None } else { Some(cleaned.freed) };
+        let planned = planned.map(|planned| Cleaned { freed: freed.unwrap_or(planned.freed), ..planned });
+        assert_eq!(planned.as_ref().ok(), Some(cleaned), "what a dry run says");
+    }
+    cleaned
 }
 
 fn number((variable, otherwise): (&str, u64)) -> u64 {
@@ -143,7 +163,9 @@ fn case(rng: &mut Rng, model: &Model, folder: &Path, tried: &Tried) -> Result<()
     let (mut state, mut before) = (State::new(model), Snapshot::of(&root));
     for _ in 0..STEPS {
         let Some(choice) = choose(rng, &state) else { return Ok(()) };
-        let step = step(&state, &choice, &root, &mut before, tried).map_err(|why| format!("{choice:?}: {why}"))?;
+        let prune = *rng.choice(&[Prune::Nothing, Prune::Nothing, Prune::Old, Prune::All]).unwrap();
+        let step = step(&state, (&choice, prune), &root, &mut before, tried);
+        let step = step.map_err(|why| format!("{choice:?}, orphans {prune:?}: {why}"))?;
         let Some((entries, things)) = step else { return Ok(()) };
         state.entries.retain(|at| !entries.contains(at));
         state.there.retain(|id| !things.contains(id));
@@ -171,7 +193,13 @@ fn choose(rng: &mut Rng, state: &State) -> Option<Choice> {
 type Gone = Option<(BTreeSet<usize>, BTreeSet<Id>)>;
 
 /// Cleans one image.
-fn step(state: &State, choice: &Choice, root: &Path, before: &mut Snapshot, tried: &Tried) -> Result<Gone, String> {
+fn step(
+    state: &State,
+    (choice, prune): (&Choice, Prune),
+    root: &Path,
+    before: &mut Snapshot,
+    tried: &Tried,
+) -> Result<Gone, String> {
     let layout = Layout::open(root, false).map_err(|error| format!("it can't be opened: {error:?}"))?;
     let asked = match choice {
         Choice::Only => Asked::Only,
@@ -205,13 +233,14 @@ fn step(state: &State, choice: &Choice, root: &Path, before: &mut Snapshot, trie
     )?;
     same("blobs", &image.blobs().map(|blob| blob.digest.as_str().to_owned()).collect(), &blobs)?;
 
-    let expected = state.cleaned(choice, id, &carried);
-    let cleaned = clean(&layout, &image, &chosen);
+    let expected = state.cleaned(choice, id, &carried, prune == Prune::All);
+    let cleaned = clean(&layout, &image, &chosen, prune);
     let kept = match (&expected, cleaned) {
         (Outcome::Withheld, Err(CleanupError::Withheld { .. })) => true,
         (Outcome::Unclear, Err(CleanupError::Unclear { .. })) => true,
-        (Outcome::Done { entries, things }, Ok(cleaned)) => {
-            *before = check(state, root, before, (entries, things), &cleaned)?;
+        (Outcome::Done { entries, things, orphans }, Ok(cleaned)) => {
+            same("orphans removed", &cleaned.orphans, &orphans.len())?;
+            *before = check(state, root, before, (entries, &(things | orphans)), &cleaned)?;
             tried.cleaned.fetch_add(1, Ordering::Relaxed);
             tried.blobs.fetch_add(things.len() as u64, Ordering::Relaxed);
             tried.folders.fetch_add(u64::from(cleaned.folder), Ordering::Relaxed);
@@ -223,7 +252,8 @@ fn step(state: &State, choice: &Choice, root: &Path, before: &mut Snapshot, trie
         tried.kept.fetch_add(1, Ordering::Relaxed);
         same("what is there of a layout that is kept", &Snapshot::of(root), before)?;
     }
-    Ok(if let Outcome::Done { entries, things } = expected { Some((entries, things)) } else { None })
+    let Outcome::Done { entries, things, orphans } = expected else { return Ok(None) };
+    Ok(Some((entries, &things | &orphans)))
 }
 
 /// The first entry of the image that is meant; none if that isn't clear.
@@ -251,16 +281,21 @@ fn check(
 ) -> Result<Snapshot, String> {
     let model = state.model;
     let remaining: Vec<usize> = state.entries.iter().copied().filter(|at| !entries.contains(at)).collect();
-    let names: Vec<String> = entries_in_order(state, entries).filter_map(|at| model.entries[at].name.clone()).collect();
+    let mut names: Vec<String> = Vec::new();
+    for at in state.entries.iter().filter(|at| entries.contains(at)) {
+        names.extend(model.entries[*at].name.clone().filter(|name| !names.contains(name)));
+    }
     let mut gone: BTreeSet<PathBuf> = things.iter().map(|id| model.things[*id].path()).collect();
     same("blobs removed", &cleaned.blobs, &gone.len())?;
     same("names removed", &cleaned.names, &names)?;
     let folder = remaining.is_empty() && before.is_skeleton_without(&gone);
     same("whether the folder goes", &cleaned.folder, &folder)?;
-    if folder && SKELETON_COUNTS {
-        gone.extend(["oci-layout", "index.json"].map(PathBuf::from));
+    if folder {
+        gone = before.0.keys().cloned().collect();
     }
-    same("bytes freed", &cleaned.freed, &before.freed_by(&gone))?;
+    if !folder || INDEX_AS_IT_WAS || before.0[Path::new("index.json")].size <= BLOCK {
+        same("bytes freed", &cleaned.freed, &before.freed_by(&gone))?;
+    }
     if folder {
         same("what is there of a folder that goes", &root.exists(), &false)?;
         return Ok(Snapshot::default());
@@ -274,14 +309,12 @@ fn check(
     // It is another file now; and the other name of a file is one link fewer.
     for snapshot in [&mut left, &mut expected] {
         snapshot.0.remove(Path::new("index.json"));
-        snapshot.0.values_mut().for_each(|seen| seen.links = 0);
+        for seen in snapshot.0.values_mut() {
+            (seen.links, seen.blocks) = (0, if seen.folder { 0 } else { seen.blocks });
+        }
     }
     same("what is left", &left, &expected)?;
     Ok(found)
-}
-
-fn entries_in_order<'a>(state: &'a State, entries: &'a BTreeSet<usize>) -> impl Iterator<Item = usize> {
-    state.entries.iter().copied().filter(|at| entries.contains(at))
 }
 
 fn same<T: PartialEq + Debug>(what: &str, found: &T, expected: &T) -> Result<(), String> {
@@ -309,7 +342,10 @@ struct Seen {
 impl Snapshot {
     fn of(root: &Path) -> Self {
         let mut found = Self::default();
-        found.gather(root, Path::new(""));
+        if let Ok(metadata) = fs::symlink_metadata(root) {
+            found.take(PathBuf::new(), &metadata);
+            found.gather(root, Path::new(""));
+        }
         found
     }
 
@@ -317,17 +353,23 @@ impl Snapshot {
         for entry in fs::read_dir(root.join(inside)).into_iter().flatten() {
             let entry = entry.unwrap();
             let (path, metadata) = (inside.join(entry.file_name()), entry.metadata().unwrap());
-            let folder = metadata.is_dir();
-            let (size, blocks, links) = (metadata.size(), metadata.blocks(), metadata.nlink());
-            let seen = Seen { folder, inode: metadata.ino(), size, blocks, links, modified: Default::default() };
-            if folder {
-                // What is in it may change, and that changes these.
-                self.0.insert(path.clone(), Seen { size: 0, blocks: 0, links: 0, ..seen });
+            self.take(path.clone(), &metadata);
+            if metadata.is_dir() {
                 self.gather(root, &path);
-            } else {
-                self.0.insert(path, Seen { modified: (metadata.mtime(), metadata.mtime_nsec()), ..seen });
             }
         }
+    }
+
+    fn take(&mut self, path: PathBuf, metadata: &Metadata) {
+        let (inode, blocks, folder) = (metadata.ino(), metadata.blocks(), metadata.is_dir());
+        let seen = if folder {
+            // What is in it may change, and that changes the rest.
+            Seen { folder, inode, size: 0, blocks, links: 1, modified: Default::default() }
+        } else {
+            let modified = (metadata.mtime(), metadata.mtime_nsec());
+            Seen { folder, inode, size: metadata.size(), blocks, links: metadata.nlink(), modified }
+        };
+        self.0.insert(path, seen);
     }
 
     /// The bytes on disk that nobody holds any more when these paths are gone.
@@ -344,7 +386,7 @@ impl Snapshot {
 
     /// Whether without these nothing is left but what makes a folder a layout.
     fn is_skeleton_without(&self, gone: &BTreeSet<PathBuf>) -> bool {
-        let known = ["oci-layout", "index.json", "blobs", "blobs/sha256", "blobs/sha512", "ingest"].map(Path::new);
+        let known = ["", "oci-layout", "index.json", "blobs", "blobs/sha256", "blobs/sha512", "ingest"].map(Path::new);
         self.0.keys().all(|path| gone.contains(path) || known.contains(&path.as_path()))
     }
 }

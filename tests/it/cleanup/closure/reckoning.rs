@@ -27,7 +27,8 @@ pub(super) enum Choice {
 pub(super) struct Carried {
     pub(super) manifests: BTreeSet<Id>,
     pub(super) blobs: BTreeSet<Id>,
-    pub(super) referrers: BTreeSet<Id>,
+    /// What refers to a part of it, be it part of it too, and lists of that; each with what it refers to.
+    pub(super) referrers: BTreeMap<Id, Id>,
     /// Layers that no push carries, and that are there.
     pub(super) held: BTreeSet<Id>,
     /// Whether something is wrong with it, at least seen from one side.
@@ -44,8 +45,10 @@ pub(super) enum Outcome {
     Done {
         /// Entries that go.
         entries: BTreeSet<usize>,
-        /// Things whose files go.
+        /// Things of the image whose files go.
         things: BTreeSet<Id>,
+        /// Things that nothing needed before either, and whose files go.
+        orphans: BTreeSet<Id>,
     },
 }
 
@@ -139,14 +142,27 @@ impl<'a> State<'a> {
             candidates.iter().copied().find(|(id, _)| !carried.manifests.contains(id) && refers(id))
         };
         while let Some((id, inline)) = next(&carried) {
-            carried.referrers.insert(id);
             self.carry(id, inline, 0, &mut carried);
         }
-        if super::PARTS_REFER_TOO {
-            let refers = |id: &&Id| subjects.get(id).is_some_and(|subject| carried.manifests.contains(subject));
-            carried.referrers = carried.manifests.iter().filter(refers).copied().collect();
-        }
+        let subject = |id: &Id| self.model.things[*id].subject().filter(|subject| carried.manifests.contains(subject));
+        let others = carried.manifests.iter().filter(|id| **id != entry.thing);
+        carried.referrers = others.filter_map(|id| Some((*id, subject(id)?))).collect();
+        self.lists(&mut carried);
         carried
+    }
+
+    /// Adds the lists of what refers to the image. One that lists something else, too, is the only thing that names it.
+    fn lists(&self, carried: &mut Carried) {
+        let of: BTreeMap<String, Id> =
+            carried.manifests.iter().map(|id| (self.model.things[*id].list_name(), *id)).collect();
+        let ours = |child: &Edge| carried.manifests.contains(&child.to) || !self.there.contains(&child.to);
+        for at in self.entries.iter().filter(|at| self.is_list(**at)) {
+            let list = &self.model.entries[*at];
+            let whole = self.readable(list.thing, list.inline) && self.children(list.thing).all(ours);
+            if let Some(subject) = list.name.as_ref().and_then(|name| of.get(name)).filter(|_| whole) {
+                carried.referrers.insert(list.thing, *subject);
+            }
+        }
     }
 
     fn carry(&self, id: Id, inline: bool, depth: usize, carried: &mut Carried) {
@@ -199,8 +215,8 @@ impl<'a> State<'a> {
         Some(needed)
     }
 
-    /// What has to become of it when this is cleaned, of which `carried` was pushed.
-    pub(super) fn cleaned(&self, choice: &Choice, root: Id, carried: &Carried) -> Outcome {
+    /// What has to become of it when this is cleaned, of which `carried` was pushed; with `prune` orphans go as well.
+    pub(super) fn cleaned(&self, choice: &Choice, root: Id, carried: &Carried, prune: bool) -> Outcome {
         if !carried.held.is_empty() {
             return Outcome::Withheld;
         }
@@ -210,16 +226,8 @@ impl<'a> State<'a> {
             self.model.entries[at].thing == root && asked
         };
         let another = self.entries.iter().any(|at| self.model.entries[*at].thing == root && !ours(*at));
-        let of: BTreeMap<String, Id> =
-            carried.manifests.iter().map(|id| (self.model.things[*id].list_name(), *id)).collect();
         // What says something of an image goes with it: the entries, each with what it says that of.
-        let says = |at: usize| -> Option<Id> {
-            let entry = &self.model.entries[at];
-            if carried.referrers.contains(&entry.thing) {
-                return self.model.things[entry.thing].subject();
-            }
-            if self.is_list(at) { of.get(entry.name.as_ref()?).copied() } else { None }
-        };
+        let says = |at: usize| carried.referrers.get(&self.model.entries[at].thing).copied();
         let mut going: BTreeSet<usize> = self.entries.iter().copied().filter(|at| ours(*at)).collect();
         let mut with: BTreeMap<usize, Id> = BTreeMap::new();
         if !another {
@@ -231,22 +239,21 @@ impl<'a> State<'a> {
             self.needed(stays.collect::<Vec<_>>())
         };
         let Some(mut needed) = remaining(&with) else { return Outcome::Unclear };
-        if super::REFERRERS_STAY {
-            loop {
-                let before = with.len();
-                with.retain(|_, subject| !needed.contains(subject));
-                if with.len() == before {
-                    break;
-                }
-                let Some(more) = remaining(&with) else { return Outcome::Unclear };
-                needed = more;
+        // As long as something stays, so does what refers to it, under whatever name it stays.
+        loop {
+            let before = with.len();
+            with.retain(|_, subject| !needed.contains(subject));
+            if with.len() == before {
+                break;
             }
+            let Some(more) = remaining(&with) else { return Outcome::Unclear };
+            needed = more;
         }
-        let lists = with.keys().filter(|at| self.is_list(**at)).map(|at| self.model.entries[*at].thing);
-        let mut things: BTreeSet<Id> = carried.manifests.union(&carried.blobs).copied().chain(lists).collect();
+        let pushed = carried.manifests.iter().chain(&carried.blobs).chain(carried.referrers.keys());
+        let mut things: BTreeSet<Id> = pushed.copied().collect();
         going.extend(with.keys());
-        // A list that was chosen as an image is one of the entries that went.
         things.retain(|id| !needed.contains(id) && self.there.contains(id));
-        Outcome::Done { entries: going, things }
+        let orphans = self.there.iter().copied().filter(|id| prune && !needed.contains(id) && !things.contains(id));
+        Outcome::Done { entries: going, orphans: orphans.collect(), things }
     }
 }
