@@ -26,6 +26,9 @@ use crate::source::layout::{Layout, LayoutError};
 use crate::source::lock;
 use crate::source::{Choice, Form, Place, Source};
 
+/// How long a removal that may have begun is waited for when the run is stopped.
+const LAST: Duration = Duration::from_millis(500);
+
 /// What is to be removed, and how.
 #[derive(Debug, Clone)]
 pub struct Cleaning {
@@ -86,14 +89,21 @@ pub async fn clean(
         _ if let Some(option) = cleaning.of_layouts() => return Err(Error::OnlyLayouts { option }),
         Place::StandardInput => return Err(Error::NothingToClean),
         Place::Engine { image } => {
-            return tokio::select! {
-                cleaned = in_engine(image, &cleaning) => cleaned,
-                () = cancel.cancelled() => Err(Error::Interrupted { open: 0 }),
-            };
+            return in_engine(image, &cleaning, cancel).await;
         }
         Place::Path { path, .. } => path.clone(),
     };
-    tokio::task::spawn_blocking(move || in_archive(&path, &cleaning)).await.map_err(Error::task)?
+    let stop = cancel.clone();
+    let mut cleaning = tokio::task::spawn_blocking(move || in_archive(&path, &cleaning, || stop.is_cancelled()));
+    let late = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(LAST).await;
+    };
+    tokio::select! {
+        cleaned = &mut cleaning => cleaned.map_err(Error::task)?,
+        // Reading it may take a while, and nothing goes after that.
+        () = late => Err(Error::Interrupted { open: 0 }),
+    }
 }
 
 /// Removes what a crash left of a layout's folder that isn't at `path` any more; says whether there was such a thing.
@@ -167,7 +177,7 @@ fn age(layout: &Layout, entry: &Descriptor) -> Age {
     }
 }
 
-fn in_archive(path: &Path, cleaning: &Cleaning) -> Result<Cleaned, Error> {
+fn in_archive(path: &Path, cleaning: &Cleaning, is_stopped: impl FnOnce() -> bool) -> Result<Cleaned, Error> {
     let said = match &cleaning.source.place {
         Place::Path { said, .. } => *said,
         Place::StandardInput | Place::Engine { .. } => None,
@@ -180,12 +190,13 @@ fn in_archive(path: &Path, cleaning: &Cleaning) -> Result<Cleaned, Error> {
         let layout = Layout::in_archive(&archive)?;
         archive::Removal::outright(&archive, &layout, &layout.choose(choice)?.descriptor)
     };
-    let act = if cleaning.dry_run { archive::plan } else { archive::clean };
-    Ok(act(&removal)?)
+    Ok(if cleaning.dry_run { archive::plan(&removal) } else { archive::clean(&removal, is_stopped) }?)
 }
 
-async fn in_engine(image: &str, cleaning: &Cleaning) -> Result<Cleaned, Error> {
-    let (engine, image) = Engine::find(&cleaning.engine, &cleaning.access, image).await?;
+async fn in_engine(image: &str, cleaning: &Cleaning, cancel: &CancellationToken) -> Result<Cleaned, Error> {
+    let finding = Engine::find(&cleaning.engine, &cleaning.access, image);
+    let found = cancel.run_until_cancelled(finding).await;
+    let (engine, image) = found.ok_or(Error::Interrupted { open: 0 })??;
     let name = image.named.as_deref();
     if cleaning.dry_run {
         return Ok(cleanup::engine::plan(&image, name, &[])?);
@@ -193,5 +204,5 @@ async fn in_engine(image: &str, cleaning: &Cleaning) -> Result<Cleaned, Error> {
     if name.is_none() && image.names.is_empty() {
         return Ok(cleanup::engine::unnamed(&engine, &image).await?);
     }
-    Ok(cleanup::engine::clean(&engine, &image, name, &[]).await?)
+    Ok(cleanup::engine::clean(&engine, &image, name, &[], cancel).await?)
 }

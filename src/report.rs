@@ -54,6 +54,13 @@ pub enum Cleanup {
     Done(Cleaned),
     /// Something is left.
     Failed(Error),
+    /// A signal came before it was over, or before it began.
+    Interrupted {
+        /// What is left.
+        error: Error,
+        /// The exit status that the signal asks for.
+        status: u8,
+    },
 }
 
 /// The image that was pushed.
@@ -87,6 +94,13 @@ impl Report {
         good.filter_map(move |destination| Some(format!("{}@{}", destination.repository, root?.digest)))
     }
 
+    /// Takes in which signal it was that the clean-up was interrupted by, if it was.
+    pub fn interrupted_by(&mut self, signal: u8) {
+        if let Cleanup::Interrupted { status, .. } = &mut self.cleanup {
+            *status = signal;
+        }
+    }
+
     /// The exit status: that of the first destination that failed, else that of the clean-up.
     #[must_use]
     pub fn status(&self) -> u8 {
@@ -94,6 +108,7 @@ impl Report {
         match (failed, &self.cleanup) {
             (Some(status), _) => status,
             (None, Cleanup::Failed(error)) => error.status(),
+            (None, Cleanup::Interrupted { status, .. }) => *status,
             (None, _) => 0,
         }
     }

@@ -73,12 +73,15 @@ impl Removal {
 
 /// Removes the file.
 ///
-/// Blocks. Nobody else is asked for a lock: who writes an archive takes none.
+/// Blocks. Nobody else is asked for a lock: who writes an archive takes none. Where the run `is_stopped` the file stays.
 ///
 /// # Errors
 /// When it is kept, with the reason.
-pub fn clean(removal: &Removal) -> Result<Cleaned, CleanupError> {
+pub fn clean(removal: &Removal, is_stopped: impl FnOnce() -> bool) -> Result<Cleaned, CleanupError> {
     let Some((path, metadata)) = file(removal)? else { return Ok(none(removal)) };
+    if is_stopped() {
+        return Err(CleanupError::Interrupted { path, cleaned: Cleaned::default(), left: 0 });
+    }
     match fs::remove_file(&path) {
         Ok(()) => Ok(Cleaned { file: Some(true), freed: blobs::freed(&metadata), ..Cleaned::default() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(none(removal)),

@@ -3,8 +3,15 @@
 //! Takes only names that the run named: SOURCE's, and those of destinations that the engine has for the same image. Other
 //! names stay, and with them the image.
 
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
 use super::{Cleaned, CleanupError};
 use crate::source::engine::{Engine, EngineError, EngineImage, spelled};
+
+/// How long an engine gets to answer a removal that is under way when the run is stopped. It does it all the same.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Removes `source_name`, and those of `destinations` (`HOST/REPOSITORY:TAG`) that the engine has for `image`.
 ///
@@ -13,19 +20,25 @@ use crate::source::engine::{Engine, EngineError, EngineImage, spelled};
 ///
 /// # Errors
 /// When a name can't be removed, or is another image's by now; those before it are gone then. When the image has no name that
-/// the run named.
+/// the run named. When `cancel` was cancelled before the last name was gone.
 pub async fn clean(
     engine: &Engine,
     image: &EngineImage,
     source_name: Option<&str>,
     destinations: &[String],
+    cancel: &CancellationToken,
 ) -> Result<Cleaned, CleanupError> {
     let mut cleaned = Cleaned { image: Some(false), ..Cleaned::default() };
-    let names = match engine.image(&image.id).await {
-        Ok(now) => now.names,
+    let stopped = |cleaned, doubtful, left: &[&str]| {
+        let left = left.iter().map(|name| (*name).to_owned()).collect();
+        CleanupError::EngineInterrupted { cleaned, doubtful, left }
+    };
+    let names = match cancel.run_until_cancelled(engine.image(&image.id)).await {
+        Some(Ok(now)) => now.names,
         // Somebody else was faster.
-        Err(EngineError::Gone { .. }) => return Ok(Cleaned { image: Some(true), ..cleaned }),
-        Err(error) => return Err(kept(&image.id, cleaned, error)),
+        Some(Err(EngineError::Gone { .. })) => return Ok(Cleaned { image: Some(true), ..cleaned }),
+        Some(Err(error)) => return Err(kept(&image.id, cleaned, error)),
+        None => return Err(stopped(cleaned, None, &[source_name.unwrap_or(&image.id)])),
     };
     let going = going(&names, source_name, destinations);
     if going.is_empty() && source_name.is_none() {
@@ -33,14 +46,23 @@ pub async fn clean(
     }
     // A name of SOURCE's that isn't this image's any more is another's, or nobody's.
     let moved = source_name.filter(|name| spelled(name, &names).is_none());
-    for name in going.into_iter().chain(moved) {
-        match engine.image(name).await {
-            Ok(now) if now.id == image.id => {}
-            Ok(now) => return Err(CleanupError::NameGiven { name: name.to_owned(), now: now.id, cleaned }),
-            Err(EngineError::Gone { .. }) => continue,
-            Err(error) => return Err(kept(name, cleaned, error)),
+    let going: Vec<&str> = going.into_iter().chain(moved).collect();
+    for (at, name) in going.iter().copied().enumerate() {
+        match cancel.run_until_cancelled(engine.image(name)).await {
+            Some(Ok(now)) if now.id == image.id => {}
+            Some(Ok(now)) => return Err(CleanupError::NameGiven { name: name.to_owned(), now: now.id, cleaned }),
+            Some(Err(EngineError::Gone { .. })) => continue,
+            Some(Err(error)) => return Err(kept(name, cleaned, error)),
+            None => return Err(stopped(cleaned, None, &going[at..])),
         }
-        match engine.remove(name).await {
+        let removal = tokio::select! {
+            removal = engine.remove(name) => Some(removal),
+            () = after(cancel) => None,
+        };
+        let Some(removal) = removal else {
+            return Err(stopped(cleaned, Some(name.to_owned()), &going[at + 1..]));
+        };
+        match removal {
             Ok(removed) => {
                 cleaned.image = Some(removed.deleted);
                 cleaned.names.push(name.to_owned());
@@ -77,6 +99,12 @@ pub fn plan(image: &EngineImage, source_name: Option<&str>, destinations: &[Stri
     let is_last = going.len() == image.names.len();
     let names = going.into_iter().map(str::to_owned).collect();
     Ok(Cleaned { names, image: Some(is_last), ..Cleaned::default() })
+}
+
+/// Comes [`LAST`] after the run was stopped.
+async fn after(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(LAST).await;
 }
 
 /// Those of an image's `names` that go: the destinations' and then SOURCE's, each once.

@@ -160,15 +160,25 @@ pub enum CleanupError {
         /// What else there is.
         others: Vec<Listed>,
     },
-    /// Somebody asked for an end in the middle.
-    #[error("{}{path}: the clean-up was interrupted, and {left} files are still to be removed", gone(cleaned))]
+    /// A signal came before it was over. The next clean-up finishes it.
+    #[error("clean-up of {path} was interrupted{}", progress(cleaned, *left))]
     Interrupted {
-        /// The layout, or what else it is.
+        /// The layout, or the archive.
         path: PathBuf,
-        /// What was removed.
+        /// What was removed before.
         cleaned: Cleaned,
-        /// Files that weren't.
+        /// Blobs that are still to be removed.
         left: usize,
+    },
+    /// A signal came while names were being removed from an engine.
+    #[error("clean-up was interrupted: {}", names_now(cleaned, doubtful.as_deref(), left))]
+    EngineInterrupted {
+        /// What was removed before.
+        cleaned: Cleaned,
+        /// The name whose removal the engine hadn't answered.
+        doubtful: Option<String>,
+        /// Names that weren't touched.
+        left: Vec<String>,
     },
     /// The image's name is gone, and then something went wrong.
     #[error("{}{left} files are still to be removed from {path}", gone(cleaned))]
@@ -193,6 +203,12 @@ pub enum CleanupError {
 }
 
 impl CleanupError {
+    /// Whether it is no more than that somebody asked for an end.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        matches!(self, Self::Interrupted { .. } | Self::EngineInterrupted { .. })
+    }
+
     /// What was removed all the same.
     #[must_use]
     pub fn cleaned(&self) -> Option<&Cleaned> {
@@ -200,6 +216,7 @@ impl CleanupError {
             Self::Engine { cleaned, .. }
             | Self::NameGiven { cleaned, .. }
             | Self::Interrupted { cleaned, .. }
+            | Self::EngineInterrupted { cleaned, .. }
             | Self::Unfinished { cleaned, .. }
             | Self::Left { cleaned, .. } => Some(cleaned),
             Self::Layout(_)
@@ -224,10 +241,70 @@ fn gone(cleaned: &Cleaned) -> String {
     }
 }
 
+/// How far a clean-up of files came.
+fn progress(cleaned: &Cleaned, left: usize) -> String {
+    if *cleaned == Cleaned::default() && left == 0 {
+        return " before anything was removed".to_owned();
+    }
+    let name = match cleaned.names.as_slice() {
+        [] => "the image is gone from its index".to_owned(),
+        [name] => format!("{name} is gone"),
+        names => format!("{} are gone", names.join(", ")),
+    };
+    format!(": {name}, {} of its blobs {} removed, and {left} still to be", cleaned.blobs, be(cleaned.blobs))
+}
+
+fn be(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
+}
+
+/// What became of an engine's names when their removal was interrupted.
+fn names_now(cleaned: &Cleaned, doubtful: Option<&str>, left: &[String]) -> String {
+    let mut words = Vec::new();
+    if !cleaned.names.is_empty() {
+        words.push(format!("{} {} gone", cleaned.names.join(", "), be(cleaned.names.len())));
+    }
+    words.extend(doubtful.map(|name| format!("{name} may or may not be gone")));
+    if !left.is_empty() {
+        words.push(format!("{} {} kept", left.join(", "), be(left.len())));
+    }
+    words.join("; ")
+}
+
 fn others(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!("; it is called {}", names.join(", ")) }
 }
 
 fn digests(digests: &[Digest]) -> String {
     digests.iter().map(Digest::as_str).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interruption_says_what_went() {
+        let cleaned = |names: &[&str], blobs| Cleaned {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            blobs,
+            ..Cleaned::default()
+        };
+        let check = |names: &[&str], blobs, left, expected: &str| {
+            let error = CleanupError::Interrupted { path: "/l".into(), cleaned: cleaned(names, blobs), left };
+            assert_eq!(error.to_string(), format!("clean-up of /l was interrupted{expected}"));
+        };
+        check(&[], 0, 0, " before anything was removed");
+        check(&[], 1, 2, ": the image is gone from its index, 1 of its blobs is removed, and 2 still to be");
+        check(&["a"], 0, 1, ": a is gone, 0 of its blobs are removed, and 1 still to be");
+        check(&["a", "b"], 3, 0, ": a, b are gone, 3 of its blobs are removed, and 0 still to be");
+        let check = |names: &[&str], doubtful: Option<&str>, left: &[&str], expected: &str| {
+            let left = left.iter().map(|name| (*name).to_owned()).collect();
+            let doubtful = doubtful.map(str::to_owned);
+            let error = CleanupError::EngineInterrupted { cleaned: cleaned(names, 0), doubtful, left };
+            assert_eq!(error.to_string(), format!("clean-up was interrupted: {expected}"));
+        };
+        check(&[], None, &["a"], "a is kept");
+        check(&["a"], Some("b"), &["c", "d"], "a is gone; b may or may not be gone; c, d are kept");
+    }
 }

@@ -20,6 +20,9 @@ use super::{USAGE, json, render, signals};
 /// The version of the JSON document; it changes only if a field had to.
 const SCHEMA_VERSION: u32 = 1;
 
+/// Stopped by SIGINT, unless it is known to have been another signal.
+const INTERRUPTED: u8 = 130;
+
 /// Says what it is that is waited for.
 struct Waiting {
     quiet: bool,
@@ -42,7 +45,6 @@ pub(super) async fn run(settings: CleanSettings) -> u8 {
     let signals = signals::catch(cancel.clone());
     let outcome = clean::clean(cleaning, &reporter, &cancel).await;
     let caught = signals.status();
-    drop(signals);
     tell(&source, &place, dry_run, output, quiet, &outcome, caught)
 }
 
@@ -72,17 +74,19 @@ fn tell(
         Ok(_) => 0,
         Err(Error::Interrupted { .. }) => {
             line("interrupted: SOURCE is untouched");
-            return caught.unwrap_or(130);
+            return caught.unwrap_or(INTERRUPTED);
         }
         Err(error) => error.status(),
     };
-    let status = if status == 130 { caught.unwrap_or(status) } else { status };
+    // Which signal it was only whoever caught it knows.
+    let status = caught.filter(|_| status == INTERRUPTED).unwrap_or(status);
     match outcome {
         Ok(cleaned) if !quiet => line(&render::cleaned(cleaned, dry_run)),
         Ok(_) => {}
-        Err(error) => {
-            super::fail(None, error);
+        Err(error) if [INTERRUPTED, caught.unwrap_or(INTERRUPTED)].contains(&status) => {
+            render::interruption(error).iter().for_each(|text| line(text));
         }
+        Err(error) => _ = super::fail(None, error),
     }
     let cleaned = match outcome {
         Ok(cleaned) => Some(cleaned),
@@ -122,7 +126,7 @@ fn lines(place: &Place, cleaned: &Cleaned) -> String {
 fn document(source: &str, dry_run: bool, outcome: &Result<Cleaned, Error>, status: u8) -> Value {
     let cleanup = match outcome {
         Ok(cleaned) => json::cleaned(if dry_run { "planned" } else { "done" }, cleaned),
-        Err(error) => json::not_cleaned(error),
+        Err(error) => json::not_cleaned(error, status),
     };
     json!({
         "schemaVersion": SCHEMA_VERSION,

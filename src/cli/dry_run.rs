@@ -36,7 +36,6 @@ pub(super) async fn run(settings: &Settings, source: &OsString) -> u8 {
     let signals = signals::catch(cancel.clone());
     let foreseen = forecast(&settings.job, &reporter, &cancel).await;
     let caught = signals.status();
-    drop(signals);
     shown.close();
     let foreseen = match foreseen {
         Ok(foreseen) => foreseen,
@@ -140,7 +139,7 @@ fn document(source: &str, foreseen: &Foreseen, status: u8) -> Value {
     let cleanup = match &foreseen.cleanup {
         None => json!({"status": "notAsked"}),
         Some(Ok(cleaned)) => json::cleaned("planned", cleaned),
-        Some(Err(error)) => json::not_cleaned(error),
+        Some(Err(error)) => json::not_cleaned(error, error.status()),
     };
     json!({
         "schemaVersion": SCHEMA_VERSION,

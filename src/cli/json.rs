@@ -79,7 +79,8 @@ fn cleanup(cleanup: &Cleanup) -> Value {
         Cleanup::NotAsked => json!({"status": "notAsked"}),
         Cleanup::NotDone => json!({"status": "notDone"}),
         Cleanup::Done(done) => cleaned("done", done),
-        Cleanup::Failed(error) => not_cleaned(error),
+        Cleanup::Failed(error) => not_cleaned(error, error.status()),
+        Cleanup::Interrupted { error, status } => not_cleaned(error, *status),
     }
 }
 
@@ -112,14 +113,15 @@ fn image(image: &Listed) -> Value {
     json!({"digest": image.digest.as_str(), "names": image.names})
 }
 
-/// Why a clean-up didn't come to its end, and what it removed all the same.
-pub(super) fn not_cleaned(error: &Error) -> Value {
-    let before = match error {
-        Error::Cleanup(error) => error.cleaned(),
-        _ => None,
+/// Why a clean-up didn't come to its end, with the exit status, and what it removed all the same.
+pub(super) fn not_cleaned(error: &Error, status: u8) -> Value {
+    let (before, is_interrupted) = match error {
+        Error::Cleanup(error) => (error.cleaned(), error.is_interruption()),
+        error => (None, matches!(error, Error::Interrupted { .. })),
     };
     let mut document = before.map_or_else(|| json!({"status": ""}), |before| cleaned("", before));
-    document["status"] = json!("failed");
+    document["status"] = json!(if is_interrupted { "interrupted" } else { "failed" });
     document["error"] = failure(error);
+    document["error"]["exitStatus"] = json!(status);
     document
 }

@@ -13,11 +13,14 @@ use tokio_util::sync::CancellationToken;
 use super::args::{Output, Progress};
 use super::plain::line;
 use super::settings::Settings;
-use super::shown::Shown;
+use super::shown::{Shown, Tags};
 use super::{USAGE, digest_file, fail, json, render, scans, signals};
 
 /// Pushed, and SOURCE is still there.
 const KEPT: u8 = 7;
+
+/// Stopped by SIGINT, unless it is known to have been another signal.
+const INTERRUPTED: u8 = 130;
 
 /// Pushes, and gives the exit status.
 pub(super) async fn run(settings: &Settings, source: &OsString) -> u8 {
@@ -42,22 +45,37 @@ pub(super) async fn run(settings: &Settings, source: &OsString) -> u8 {
         Err(error) => Err(error),
     };
     let caught = signals.status();
-    drop(signals);
     let tags = shown.tags();
     shown.close();
-    let report = match outcome {
+    let mut report = match outcome {
         Ok(report) => report,
-        Err(error @ Error::Interrupted { open }) => {
-            let uploads = match open {
-                0 => "open uploads were cancelled".to_owned(),
-                open => format!("{} could not be cancelled in time", render::number(open, "open upload")),
-            };
-            line(&format!("interrupted: {uploads}, SOURCE is untouched, {}", tags.words()));
-            return caught.unwrap_or_else(|| error.status());
-        }
-        Err(error) => return fail(None, &error),
+        Err(error) => return stopped(&error, caught, &tags),
     };
-    finish(settings, source, &report, digests)
+    report.interrupted_by(caught.unwrap_or(INTERRUPTED));
+    let status = finish(settings, source, &report, digests);
+    if signals.status().is_some() && !matches!(report.cleanup, Cleanup::Interrupted { .. }) {
+        line("note: the signal came when all was over");
+    }
+    status
+}
+
+/// Says why nothing was pushed, and gives the exit status.
+fn stopped(error: &Error, caught: Option<u8>, tags: &Tags) -> u8 {
+    let open = match (error, caught) {
+        (Error::Interrupted { open }, _) => *open,
+        // What a signal does to others can be quicker than what it does to us: the helper that was asked for credentials.
+        (_, Some(_)) => {
+            fail(None, error);
+            0
+        }
+        (_, None) => return fail(None, error),
+    };
+    let uploads = match open {
+        0 => "open uploads were cancelled".to_owned(),
+        open => format!("{} could not be cancelled in time", render::number(open, "open upload")),
+    };
+    line(&format!("interrupted: {uploads}, SOURCE is untouched, {}", tags.words()));
+    caught.unwrap_or(INTERRUPTED)
 }
 
 /// The push, and ECR's scans of what it pushed.
@@ -97,10 +115,12 @@ fn finish(settings: &Settings, source: &OsString, report: &Report, digests: std:
             }
         }
     }
-    if let Cleanup::Failed(error) = &report.cleanup {
-        for text in render::error_after("the image was pushed", "clean-up", error) {
-            line(&text);
+    match &report.cleanup {
+        Cleanup::Failed(error) => {
+            render::error_after("the image was pushed", "clean-up", error).iter().for_each(|text| line(text));
         }
+        Cleanup::Interrupted { error, .. } => render::interruption(error).iter().for_each(|text| line(text)),
+        Cleanup::NotAsked | Cleanup::NotDone | Cleanup::Done(_) => {}
     }
     if let (Err(error), Some(path)) = (digests, &settings.digest_file) {
         line(&format!("error: --digest-file: {} can't be written: {error}", path.display()));

@@ -49,6 +49,17 @@ pub(super) fn error_after(done: &str, subject: &str, error: &Error) -> Vec<Strin
     lines
 }
 
+/// The lines for a clean-up that a signal interrupted.
+pub(super) fn interruption(error: &Error) -> Vec<String> {
+    match error {
+        Error::Interrupted { .. } => vec!["interrupted: the image was pushed, and SOURCE is untouched".to_owned()],
+        error => {
+            let hint = error.hint().map(|hint| format!("  next: {hint}"));
+            [format!("interrupted: {}", chain(error))].into_iter().chain(hint).collect()
+        }
+    }
+}
+
 /// The lines that say what a push amounted to, on standard error.
 pub(super) fn summary(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
@@ -68,7 +79,7 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
         ));
     }
     match &report.cleanup {
-        Cleanup::NotAsked | Cleanup::Failed(_) => {}
+        Cleanup::NotAsked | Cleanup::Failed(_) | Cleanup::Interrupted { .. } => {}
         Cleanup::NotDone => {
             lines.push("clean-up: SOURCE is kept".to_owned());
         }

@@ -186,6 +186,7 @@ pub(super) fn cleanup_hint(error: &CleanupError) -> String {
         CleanupError::Left { .. } | CleanupError::Kept { .. } => {
             "remove what is named by hand, or mend that and clean again (`ecr-push clean`)"
         }
+        CleanupError::EngineInterrupted { .. } => "remove what is left by hand: `docker rmi`",
         CleanupError::Engine { source, .. } => match &**source {
             EngineError::InUse { .. } => "remove the container, then the image: `docker rm`, `docker rmi`",
             _ => "remove it by hand: `docker rmi`",

@@ -177,7 +177,11 @@ impl Error {
             Self::Registry(error) => registry_status(error),
             Self::Push(error) => push_status(error),
             Self::Scan(error) => scan_status(error),
-            Self::Interrupted { .. } | Self::Cleanup(CleanupError::Interrupted { .. }) => status::INTERRUPTED,
+            // SIGINT's: which signal it was only whoever caught it knows.
+            Self::Interrupted { .. }
+            | Self::Cleanup(CleanupError::Interrupted { .. } | CleanupError::EngineInterrupted { .. }) => {
+                status::INTERRUPTED
+            }
             Self::Cleanup(_) => status::CLEANUP,
             Self::Task(_) | Self::Made(_) | Self::Unmade => status::BUG,
         }

@@ -122,8 +122,10 @@ pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &Cancellation
     let targets = targets(&job.destinations, &job.tags);
     let record = job.options.cache.clone().map(|folder| aside(move || Known::read(&folder)));
     let reached = tokio::select! {
-        reached = Box::pin(both(job, &targets, reporter, cancel)) => reached,
+        // First of all: what is being waited for may give up for the same reason, and with another word for it.
+        biased;
         () = cancel.cancelled() => Err(Error::Interrupted { open: 0 }),
+        reached = Box::pin(both(job, &targets, reporter, cancel)) => reached,
     };
     let ((origin, making), (registries, tokens)) = reached?;
     let account = |(repository, reached): (&Repository, &Result<Reached, _>)| {
@@ -139,10 +141,11 @@ pub async fn push(job: &Job, reporter: &Arc<dyn Reporter>, cancel: &Cancellation
     // On the heap: what a push needs in all of its steps is more than a stack should hold.
     let pushing = Box::pin(run.push(making, registries, tokens));
     let (image, destinations) = tokio::select! {
-        pushed = pushing => pushed?,
+        biased;
         () = cancel.cancelled() => {
             return Err(Error::Interrupted { open: sessions.cancel_all().await });
         }
+        pushed = pushing => pushed?,
     };
     let root = image.as_ref().map(root);
     let cleanup = if job.options.cleanup { Cleanup::NotDone } else { Cleanup::NotAsked };
@@ -177,8 +180,10 @@ pub async fn scan(
 
 /// Removes the image from SOURCE after a push, if that was asked for and every destination has it.
 ///
+/// Cancelling `cancel` stops it between two removals; the report says what is left then.
+///
 /// # Errors
-/// When `cancel` is cancelled before anything was removed; what else fails is in the report.
+/// When nobody knows what became of it; what else fails is in the report.
 pub async fn clean(
     job: &Job,
     pushed: Pushed,
@@ -190,7 +195,8 @@ pub async fn clean(
         return Ok(report);
     }
     if cancel.is_cancelled() {
-        return Err(Error::Interrupted { open: 0 });
+        report.cleanup = interrupted(Error::Interrupted { open: 0 });
+        return Ok(report);
     }
     let tagged = |destination: &DestinationReport| {
         let repository = destination.repository.to_string();
@@ -199,10 +205,19 @@ pub async fn clean(
     let names: Vec<String> = report.destinations.iter().flat_map(tagged).collect();
     report.cleanup = match origin.clean(&names, &job.options, reporter, cancel).await? {
         Ok(cleaned) => Cleanup::Done(cleaned),
-        Err(CleanupError::Locked { .. }) if cancel.is_cancelled() => return Err(Error::Interrupted { open: 0 }),
+        Err(CleanupError::Locked { .. }) if cancel.is_cancelled() => interrupted(Error::Interrupted { open: 0 }),
+        Err(error @ (CleanupError::Interrupted { .. } | CleanupError::EngineInterrupted { .. })) => {
+            interrupted(Error::Cleanup(error))
+        }
         Err(error) => Cleanup::Failed(Error::Cleanup(error)),
     };
     Ok(report)
+}
+
+/// A clean-up that didn't come to its end because of `error`.
+fn interrupted(error: Error) -> Cleanup {
+    let status = error.status();
+    Cleanup::Interrupted { error, status }
 }
 
 /// Reads SOURCE while tokens are being fetched; a broken SOURCE is said first.

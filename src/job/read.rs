@@ -371,10 +371,12 @@ impl Origin {
                 cleaning.await.map_err(Error::task)
             }
             Self::Archive(removal) => {
-                tokio::task::spawn_blocking(move || archive::clean(&removal)).await.map_err(Error::task)
+                let cancel = cancel.clone();
+                let cleaning = tokio::task::spawn_blocking(move || archive::clean(&removal, || cancel.is_cancelled()));
+                cleaning.await.map_err(Error::task)
             }
             Self::Engine { engine, image } => {
-                Ok(cleanup::engine::clean(&engine, &image, image.named.as_deref(), pushed).await)
+                Ok(cleanup::engine::clean(&engine, &image, image.named.as_deref(), pushed, cancel).await)
             }
         }
     }

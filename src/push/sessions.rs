@@ -1,7 +1,7 @@
 //! Open upload sessions, and their end: none is left behind on success, failure or a signal.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
@@ -36,6 +36,10 @@ struct Open {
 struct Book {
     next: u64,
     open: HashMap<Key, Open>,
+    /// All are being cancelled: what comes in now has come too late to be noted.
+    is_closing: bool,
+    /// What came too late and may be open still.
+    unconfirmed: usize,
 }
 
 /// The sessions that are open in this run.
@@ -70,10 +74,13 @@ impl Sessions {
                 registry::Opened::Mounted => return Ok(Opened::Mounted),
                 registry::Opened::Session(session) => session,
             };
-            let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
-            book.next += 1;
-            let key = Key(book.next);
-            book.open.insert(key, Open { registry, repository, session: session.clone() });
+            let lock = || book.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = Open { registry, repository, session: session.clone() };
+            let (key, late) = lock().note(open);
+            if let Some(open) = late {
+                let unconfirmed = cancel(vec![open]).await;
+                lock().unconfirmed += unconfirmed;
+            }
             Ok(Opened::Session(key, session))
         });
         opening.await.unwrap_or_else(|lost| Err(RegistryError::Client(Cause::new(lost))))
@@ -81,8 +88,7 @@ impl Sessions {
 
     /// Notes where a session is now.
     pub fn moved(&self, key: Key, session: Session) {
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = book.open.get_mut(&key) {
+        if let Some(open) = self.lock().open.get_mut(&key) {
             open.session = session;
         }
     }
@@ -100,18 +106,41 @@ impl Sessions {
         }
     }
 
-    /// Cancels all sessions: those that are open, and those that are being opened right now; gives how many the registry
-    /// didn't confirm to have closed.
+    /// Cancels all sessions: those that are open, and those that are being opened right now as soon as the registry names
+    /// them; gives how many it didn't confirm to have closed. Takes no longer than one cancellation may.
     pub async fn cancel_all(&self) -> usize {
         self.tasks.close();
-        let _ = tokio::time::timeout(CANCEL_BOUND / 2, self.tasks.wait()).await;
-        let open = std::mem::take(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner).open);
-        let unconfirmed = cancel(open.into_values().collect()).await;
-        self.tasks.len() + unconfirmed
+        let open = {
+            let mut book = self.lock();
+            book.is_closing = true;
+            std::mem::take(&mut book.open)
+        };
+        let opening = tokio::time::timeout(CANCEL_BOUND, self.tasks.wait());
+        let (unconfirmed, _) = futures_util::future::join(cancel(open.into_values().collect()), opening).await;
+        let mut book = self.lock();
+        book.is_closing = false;
+        self.tasks.len() + unconfirmed + std::mem::take(&mut book.unconfirmed)
     }
 
     fn take(&self, key: Key) -> Option<Open> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&key)
+        self.lock().open.remove(&key)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    /// Notes a session, or gives it back to be cancelled.
+    fn note(&mut self, open: Open) -> (Key, Option<Open>) {
+        self.next += 1;
+        let key = Key(self.next);
+        if self.is_closing {
+            return (key, Some(open));
+        }
+        self.open.insert(key, open);
+        (key, None)
     }
 }
 

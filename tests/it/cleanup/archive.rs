@@ -145,7 +145,7 @@ fn a_file_that_is_another_by_now_stays() {
         let (_folder, path) = archive(&bytes);
         let removal = removal(&path);
         change(&path);
-        let cleaned = clean(&removal);
+        let cleaned = clean(&removal, || false);
         assert!(matches!(cleaned, Err(CleanupError::Changed { .. })), "{cleaned:?}");
         assert!(path.exists());
     };
@@ -173,14 +173,14 @@ fn a_file_that_is_gone_already_is_no_failure() {
     let (_folder, path) = archive(&saved(&["a"]).end());
     let removal = removal(&path);
     fs::remove_file(&path).unwrap();
-    assert_eq!(clean(&removal).unwrap().file, Some(true));
+    assert_eq!(clean(&removal, || false).unwrap().file, Some(true));
 }
 
 #[test]
 fn a_file_of_two_names_frees_nothing() {
     let (folder, path) = archive(&saved(&["a"]).end());
     fs::hard_link(&path, folder.path().join("other.tar")).unwrap();
-    let cleaned = clean(&removal(&path)).unwrap();
+    let cleaned = clean(&removal(&path), || false).unwrap();
     assert_eq!((cleaned.file, cleaned.freed), (Some(true), 0));
     assert!(folder.path().join("other.tar").exists() && !path.exists());
 }
@@ -196,6 +196,6 @@ fn an_entry_that_is_no_image_counts() {
     let opened = Archive::open(&path, None, Path::new("/nowhere")).unwrap();
     let read = Read::in_archive(&opened).unwrap();
     let image = read.read(&read.choose(&Choice::Only).unwrap(), &[], true).unwrap();
-    let kept = clean(&Removal::of_layout(&opened, &read, &image)).unwrap_err();
+    let kept = clean(&Removal::of_layout(&opened, &read, &image), || false).unwrap_err();
     assert!(matches!(&kept, CleanupError::HoldsMore { others, .. } if others[0].digest.as_str() == sha256(b"note")));
 }
