@@ -27,6 +27,7 @@ pub mod push;
 pub mod reach;
 pub mod registry;
 pub mod repack;
+pub mod replace;
 pub mod report;
 pub mod scan;
 pub mod source;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use ecr_push::replace::{How, replace};
 use ecr_push::report::Report;
 
 /// Pushed, and the scan found something.
@@ -29,13 +30,5 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     }
     // A symbolic link stays one.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".ecr-push-{}", std::process::id()));
-    let mut file = fs::File::create_new(&aside)?;
-    let written =
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&aside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    written
+    replace(&path, text.as_bytes(), How::Kept)
 }

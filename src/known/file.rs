@@ -4,24 +4,23 @@
 //! makes no sense is not known, and nothing that goes wrong is anybody's concern but the developer's.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::hash::Hash;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::replace::{How, replace};
+
 /// What nobody has seen for so many days is forgotten: repositories expire images, and asking for what is gone is a wasted
 /// round trip.
 pub(super) const MOST_DAYS: u64 = 45;
 
 const DAY: Duration = Duration::from_hours(24);
-
-/// What is written aside and left behind longer than this was left behind by a crash.
-const ABANDONED: Duration = Duration::from_hours(1);
 
 /// The first line of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +98,7 @@ fn bounded(path: &Path, most: usize) -> io::Result<String> {
 
 /// Puts the file into `folder`, in the place of the one that is there.
 pub(super) fn write<L: Line>(folder: &Path, text: &str) {
-    if let Err(error) = replace(folder, L::FILE, text) {
+    if let Err(error) = put(folder, L::FILE, text) {
         tracing::debug!("{}: {error}", folder.join(L::FILE).display());
     }
 }
@@ -122,29 +121,9 @@ fn with<L: Line>(text_before: &str, lines: Vec<L>, today: u64) -> Option<String>
     Some(text(lines.into_iter().chain(before).filter(|line| seen.insert(line.key()))))
 }
 
-fn replace(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+fn put(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // What its name begins with while it is being written.
-    let aside = format!(".{name}.");
-    sweep(folder, &aside);
-    // Containers that share the folder may share their process's number, too.
-    let aside = folder.join(format!("{aside}{}-{:016x}", std::process::id(), fastrand::u64(..)));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&aside, folder.join(name)));
-    if written.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    written
-}
-
-/// Removes what a crash left behind.
-fn sweep(folder: &Path, aside: &str) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
-        if entry.file_name().to_string_lossy().starts_with(aside) && age.is_some_and(|age| age > ABANDONED) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
+    replace(&folder.join(name), text.as_bytes(), How::Private)
 }
 
 #[cfg(test)]
