@@ -37,6 +37,10 @@ pub(super) async fn run(settings: &Settings, source: &OsString) -> u8 {
             digests = digest_file::write(settings.digest_file.as_deref(), &pushed.report);
             // Whoever asked for the file needs it before SOURCE is gone.
             if digests.is_ok() {
+                // Whoever watches may not have come to it yet.
+                if signals.status().is_some() {
+                    cancel.cancel();
+                }
                 job::clean(&settings.job, pushed, &reporter, &cancel).await
             } else {
                 Ok(pushed.report)

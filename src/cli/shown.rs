@@ -32,7 +32,8 @@ impl Tags {
             words.push(format!("these tags had been written: {}", self.written.join(", ")));
         }
         if !self.being_written.is_empty() {
-            words.push(format!("these may have been: {}", self.being_written.join(", ")));
+            let may = if words.is_empty() { "these tags may have been written" } else { "these may have been" };
+            words.push(format!("{may}: {}", self.being_written.join(", ")));
         }
         if words.is_empty() { "no tag was written".to_owned() } else { words.join("; ") }
     }

@@ -22,8 +22,20 @@ const UNKNOWNS: (&str, &str) = ("ECR_PUSH_TEST_UNKNOWNS", "other");
 
 /// Modules of the integration tests to which those answers make no difference: they ask others, turn the answers
 /// themselves, or ask nobody at all.
-const OTHERWISE: [&str; 11] =
-    ["real", "unknowns", "golden", "cli", "hosts", "distance", "progress", "hostile", "any_archive", "fuzz", "inspect"];
+const OTHERWISE: [&str; 12] = [
+    "real",
+    "unknowns",
+    "golden",
+    "cli",
+    "hosts",
+    "distance",
+    "progress",
+    "hostile",
+    "any_archive",
+    "fuzz",
+    "inspect",
+    "signals::moments",
+];
 
 /// How a step ended.
 #[derive(Debug, PartialEq, Eq)]

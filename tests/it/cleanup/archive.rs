@@ -177,6 +177,14 @@ fn a_file_that_is_gone_already_is_no_failure() {
 }
 
 #[test]
+fn a_file_stays_when_the_run_is_stopped() {
+    let (_folder, path) = archive(&saved(&["a"]).end());
+    let kept = clean(&removal(&path), || true);
+    assert!(matches!(&kept, Err(CleanupError::Interrupted { left: 0, .. })), "{kept:?}");
+    assert!(path.exists());
+}
+
+#[test]
 fn a_file_of_two_names_frees_nothing() {
     let (folder, path) = archive(&saved(&["a"]).end());
     fs::hard_link(&path, folder.path().join("other.tar")).unwrap();

@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_mins(2);
 const NOBODY: u32 = 65534;
 
 /// A run of `ecr-push` that is being put together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "nothing runs before run"]
 pub(crate) struct Push {
     home: Arc<TempDir>,
@@ -124,6 +124,11 @@ impl Push {
         self
     }
 
+    /// Of another SOURCE, and all else as before.
+    pub(crate) fn of_source(self, source: impl AsRef<OsStr>) -> Self {
+        Self { source: source.as_ref().to_owned(), ..self }
+    }
+
     /// Runs below another program, such as `strace`, with these arguments of its own.
     pub(crate) fn under(mut self, program: &[&str]) -> Self {
         self.under = program.iter().map(Into::into).collect();
@@ -158,6 +163,14 @@ impl Push {
     /// Starts it; the test goes on beside it.
     pub(crate) fn start(&self) -> Running {
         let child = self.command().spawn().expect("the binary starts");
+        Running { child, _home: Arc::clone(&self.home) }
+    }
+
+    /// The same, with something else as its standard input, output or error.
+    pub(crate) fn start_with(&self, streams: impl FnOnce(&mut Command)) -> Running {
+        let mut command = self.command();
+        streams(&mut command);
+        let child = command.spawn().expect("the binary starts");
         Running { child, _home: Arc::clone(&self.home) }
     }
 
@@ -198,8 +211,33 @@ impl Running {
         signal(self.id(), name);
     }
 
+    /// Sends a signal, and waits until everything knows of it: the thread that told them sleeps then.
+    pub(crate) fn signal_and_wait(&self, name: &str) {
+        self.signal(name);
+        let process = Path::new("/proc").join(self.id().to_string());
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+        let told = || {
+            let tasks = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+            tasks.map(|task| task.path()).any(|task| {
+                read(task.join("comm")).trim() == "signals" && read(task.join("wchan")).contains("nanosleep")
+            })
+        };
+        while !told() {
+            assert!(!read(process.join("status")).contains("\nState:\tZ"), "it has ended");
+            thread::yield_now();
+        }
+    }
+
     /// Waits for the end; a run that hangs is killed, and the test fails.
     pub(crate) fn wait(self) -> Ran {
+        match self.wait_for_any_end() {
+            (End::Status(status), stdout, stderr) => Ran { status, stdout, stderr },
+            (End::Signal(signal), stdout, stderr) => panic!("ended by signal {signal}:\n{stdout}{stderr}"),
+        }
+    }
+
+    /// The same for a run that a signal may end; gives what it has printed, too.
+    pub(crate) fn wait_for_any_end(self) -> (End, String, String) {
         let id = self.id();
         let (ended, watched) = mpsc::channel::<()>();
         let watchdog = thread::spawn(move || {
@@ -211,12 +249,18 @@ impl Running {
         drop(ended);
         watchdog.join().expect("the watchdog ends");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is UTF-8");
-        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-        let Some(status) = output.status.code() else {
-            panic!("ended by signal {:?}:\n{stdout}{stderr}", output.status.signal());
-        };
-        Ran { status, stdout, stderr }
+        let end = output.status.code().map(End::Status).or_else(|| output.status.signal().map(End::Signal));
+        (end.expect("either is known"), text(output.stdout), text(output.stderr))
     }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself, with this status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
 }
 
 /// Sends a signal to a process that runs.

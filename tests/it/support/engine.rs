@@ -11,10 +11,14 @@ use tempfile::TempDir;
 use super::archive::Saved;
 use super::layout::sha256;
 
+/// What is answered to a request to remove a name.
+type Removal = dyn Fn() -> Value + Send + Sync;
+
 /// An engine with one image.
 pub(crate) struct Engine {
     folder: TempDir,
     asked: Arc<Mutex<Vec<String>>>,
+    removal: Arc<Mutex<Box<Removal>>>,
 }
 
 impl Engine {
@@ -25,13 +29,21 @@ impl Engine {
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let (log, inspected) = (asked.clone(), inspected.to_string());
         let export = Arc::new(export);
+        let removal: Arc<Mutex<Box<Removal>>> = Arc::new(Mutex::new(Box::new(|| json!([]))));
+        let removes = removal.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (log, inspected, export) = (log.clone(), inspected.clone(), export.clone());
-                thread::spawn(move || answer(stream, &log, &inspected, &export, cut));
+                let removes = removes.clone();
+                thread::spawn(move || answer(stream, &log, &inspected, (&export, cut), &removes));
             }
         });
-        Self { folder, asked }
+        Self { folder, asked, removal }
+    }
+
+    /// What it answers when a name is to be removed, as soon as this comes back.
+    pub(crate) fn on_removal(&self, removal: impl Fn() -> Value + Send + Sync + 'static) {
+        *self.removal.lock().expect("nobody panicked") = Box::new(removal);
     }
 
     /// One of Docker's up to 24, or of Podman's, with what `save` made of an image.
@@ -57,7 +69,13 @@ impl Engine {
     }
 }
 
-fn answer(mut stream: UnixStream, log: &Mutex<Vec<String>>, inspected: &str, export: &[u8], cut: Option<usize>) {
+fn answer(
+    mut stream: UnixStream,
+    log: &Mutex<Vec<String>>,
+    inspected: &str,
+    (export, cut): (&[u8], Option<usize>),
+    removal: &Mutex<Box<Removal>>,
+) {
     let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
     let mut line = String::new();
     let mut header = String::from(" ");
@@ -84,6 +102,9 @@ fn answer(mut stream: UnixStream, log: &Mutex<Vec<String>>, inspected: &str, exp
             }
             if cut.is_none() { stream.write_all(b"0\r\n\r\n") } else { Ok(()) }
         })
+    } else if line.starts_with("DELETE ") {
+        let answer = removal.lock().expect("nobody panicked")();
+        stream.write_all(plain(&answer.to_string()).as_bytes())
     } else if line.contains("/json ") {
         stream.write_all(plain(inspected).as_bytes())
     } else {

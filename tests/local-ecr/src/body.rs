@@ -13,6 +13,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::mpsc;
 
+use crate::journal::Moments;
 use crate::spoil::{BodyFault, Spoilt};
 
 /// Piece in which a file is sent.
@@ -35,6 +36,7 @@ pub(crate) enum Broken {
 pub(crate) struct Inbound {
     body: Incoming,
     received: Arc<AtomicU64>,
+    moments: Arc<Moments>,
     /// Bytes left until a fault happens.
     fault: Option<(u64, Broken)>,
     /// Whether it came to its end, or broke by itself.
@@ -42,8 +44,8 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    pub(crate) fn new(body: Incoming, received: Arc<AtomicU64>) -> Self {
-        Self { body, received, fault: None, ended: false }
+    pub(crate) fn new(body: Incoming, received: Arc<AtomicU64>, moments: Arc<Moments>) -> Self {
+        Self { body, received, moments, fault: None, ended: false }
     }
 
     /// Whether there is surely nothing in it.
@@ -77,7 +79,8 @@ impl Inbound {
                 bytes.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= bytes.len() as u64;
             }
-            self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let before = self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.moments.received(before, bytes.len() as u64);
             return Ok(Some(bytes));
         }
     }

@@ -232,6 +232,18 @@ impl LocalEcr {
         self.shared.journal.echo(echo);
     }
 
+    /// Calls this at each moment with its number, from one: when a request's head has arrived, when another 64 KiB of its body
+    /// have, and when its answer is known and not yet sent. Nothing more happens before it comes back.
+    pub fn on_moment(&self, watch: impl Fn(u64) + Send + 'static) {
+        self.shared.journal.moments.watch(watch);
+    }
+
+    /// How many moments there were.
+    #[must_use]
+    pub fn moments(&self) -> u64 {
+        self.shared.journal.moments.seen()
+    }
+
     /// Sets a fault while the server runs; it counts requests from now on.
     pub fn inject(&self, fault: Fault) {
         lock(&self.shared.state).faults.push(fault);

@@ -144,6 +144,51 @@ pub(crate) struct Journal {
     connections: Mutex<Vec<Connection>>,
     /// Called with each entry when its answer is known.
     echo: Mutex<Option<Echo>>,
+    /// What happened, in moments.
+    pub(crate) moments: Arc<Moments>,
+}
+
+/// The moments at which something happens: a request's head has arrived, or another 64 KiB of its body, or its answer is known
+/// and not yet sent.
+#[derive(Default)]
+pub(crate) struct Moments {
+    seen: AtomicU64,
+    watch: Mutex<Option<Box<dyn Fn(u64) + Send>>>,
+}
+
+/// Bytes of a body from one moment to the next.
+const STEP: u64 = 64 * 1024;
+
+impl fmt::Debug for Moments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Moments")
+    }
+}
+
+impl Moments {
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn watch(&self, watch: impl Fn(u64) + Send + 'static) {
+        *lock(&self.watch) = Some(Box::new(watch));
+    }
+
+    /// One more. Whoever comes next waits for whoever watches.
+    fn pass(&self) {
+        let watch = lock(&self.watch);
+        let number = self.seen.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Some(watch) = &*watch {
+            watch(number);
+        }
+    }
+
+    /// A body had `before` bytes, and has so many more.
+    pub(crate) fn received(&self, before: u64, more: u64) {
+        for _ in before / STEP..(before + more) / STEP {
+            self.pass();
+        }
+    }
 }
 
 struct Echo(Box<dyn Fn(&Entry) + Send>);
@@ -169,7 +214,13 @@ impl Line {
 
 impl Journal {
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), lines: Mutex::default(), connections: Mutex::default(), echo: Mutex::default() }
+        Self {
+            started: Instant::now(),
+            lines: Mutex::default(),
+            connections: Mutex::default(),
+            echo: Mutex::default(),
+            moments: Arc::default(),
+        }
     }
 
     /// Notes a connection.
@@ -190,6 +241,8 @@ impl Journal {
         entry.at = self.started.elapsed();
         let sequence = entry.sequence;
         lines.push(Line { entry, bytes: Arc::clone(&bytes) });
+        drop(lines);
+        self.moments.pass();
         (sequence, bytes)
     }
 
@@ -211,6 +264,7 @@ impl Journal {
         if let (Some(echo), Some(entry)) = (&*lock(&self.echo), self.entry(sequence)) {
             (echo.0)(&entry);
         }
+        self.moments.pass();
     }
 
     pub(crate) fn entry(&self, sequence: usize) -> Option<Entry> {

@@ -255,7 +255,7 @@ pub(crate) async fn answer(
         shared.violate(Violation::StrayCredential { host: call.host.clone(), request: call.to_string() });
     }
     let (sequence, received) = shared.journal.begin(call.entry());
-    let inbound = Inbound::new(body, received);
+    let inbound = Inbound::new(body, received, Arc::clone(&shared.journal.moments));
     // In a task of its own: hyper drops this future together with the connection, but what arrived
     // before a cut is to be kept (facts/ecr.md, Uploading).
     let task = tokio::spawn(act(Arc::clone(&shared), call, sequence, inbound, busy));

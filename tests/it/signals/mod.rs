@@ -1,5 +1,10 @@
 //! SIGINT and SIGTERM: the push stops at once, takes its sessions back, and leaves SOURCE and tags alone.
 
+mod cleanup;
+mod moments;
+mod phases;
+mod twice;
+
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
