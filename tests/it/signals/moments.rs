@@ -140,21 +140,16 @@ impl Run {
     /// The command, and another one that makes it get the signal.
     fn command(self, at: At, signal: &str) -> Self {
         let file = self.file();
+        let told = ["--digest-file".as_ref(), file.as_os_str()];
         let push = match at {
-            // A thread counts its calls alone, and one signal is enough: nobody else may make such calls.
-            At::Call(call, number) if signal != "KILL" => {
-                let inject = format!("inject={call}:signal={signal}:when={number}");
-                let trace = format!("trace={call}");
-                let strace = ["strace", "-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-                self.push.under(&strace).args(["--no-cache"])
-            }
+            At::Moment(_) => self.push.args(told),
             At::Call(call, number) => {
-                let inject = format!("inject={call}:signal={signal}:when={number}");
-                let trace = format!("trace={call}");
+                let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal={signal}:when={number}"));
                 let strace = ["strace", "-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-                self.push.under(&strace).args(["--digest-file".as_ref(), file.as_os_str()])
+                let push = self.push.under(&strace);
+                // Each thread counts its own calls, and a signal has to be the only one: then nobody else makes such calls.
+                if signal == "KILL" { push.args(told) } else { push.args(["--no-cache"]) }
             }
-            At::Moment(_) => self.push.args(["--digest-file".as_ref(), file.as_os_str()]),
         };
         Self { push, ..self }
     }

@@ -46,7 +46,7 @@ fn a_second_signal_ends_a_run_whose_standard_error_nobody_reads() {
 fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
     let (reader, mut writer) = io::pipe().unwrap();
     // What the kernel gives to every pipe (pipe(7)).
-    writer.write_all(&[b'x'; 65536]).unwrap();
+    writer.write_all(&vec![b'x'; 65536]).unwrap();
     (reader, writer)
 }
 

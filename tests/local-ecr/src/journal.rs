@@ -153,8 +153,10 @@ pub(crate) struct Journal {
 #[derive(Default)]
 pub(crate) struct Moments {
     seen: AtomicU64,
-    watch: Mutex<Option<Box<dyn Fn(u64) + Send>>>,
+    watch: Mutex<Option<Watch>>,
 }
+
+type Watch = Box<dyn Fn(u64) + Send>;
 
 /// Bytes of a body from one moment to the next.
 const STEP: u64 = 64 * 1024;
