@@ -35,6 +35,7 @@ const OTHERWISE: [&str; 12] = [
     "fuzz",
     "inspect",
     "signals::moments",
+    "cleanup::kill",
 ];
 
 /// How a step ended.

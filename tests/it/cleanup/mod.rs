@@ -6,6 +6,9 @@ mod freed;
 mod meanwhile;
 mod others;
 mod outright;
+mod kill;
+mod traced;
+mod whole;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

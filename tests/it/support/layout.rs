@@ -49,6 +49,13 @@ impl Layout {
         layout
     }
 
+    /// A copy of this layout, in a folder of its own.
+    pub(crate) fn copied(&self) -> Self {
+        let layout = Self::new();
+        copy(&self.path, &layout.path);
+        layout
+    }
+
     /// A layout without any image.
     pub(crate) fn empty() -> Self {
         let layout = Self::new();

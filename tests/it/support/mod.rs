@@ -6,6 +6,7 @@ pub(crate) mod debian;
 pub(crate) mod engine;
 pub(crate) mod layout;
 pub(crate) mod servers;
+pub(crate) mod strace;
 pub(crate) mod tar;
 pub(crate) mod tree;
 

@@ -17,6 +17,7 @@ pub(crate) enum Tool {
     Dockerd,
     Umoci,
     Debootstrap,
+    Strace,
     Moto,
 }
 
@@ -31,6 +32,7 @@ impl Tool {
             Self::Dockerd => ("ECR_PUSH_TEST_DOCKERD", "dockerd"),
             Self::Umoci => ("ECR_PUSH_TEST_UMOCI", "umoci"),
             Self::Debootstrap => ("ECR_PUSH_TEST_DEBOOTSTRAP", "debootstrap"),
+            Self::Strace => ("ECR_PUSH_TEST_STRACE", "strace"),
             // One on PATH might be of any version, or pyenv's shim for none at all: only what the variable names will do.
             Self::Moto => ("ECR_PUSH_TEST_MOTO_SERVER", "moto_server in ECR_PUSH_TEST_MOTO_SERVER"),
         };

@@ -1,0 +1,126 @@
+//! Whether what is left of a layout is a layout, and everything named in it whole: reckoned here, and tried with the
+//! programs that people read layouts with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::layout::{INDEX, digest, sha256, sha512};
+use crate::support::servers::Tool;
+use crate::support::{Layout, Push, assert_arrived, builder, start};
+
+/// A folder as it is now: what each file below it has, by its path.
+pub(super) type State = BTreeMap<String, String>;
+
+/// What the folder above a layout has in it. The number of the process that cleaned it is taken out of names.
+pub(super) fn state(layout: &Layout, process: u32) -> State {
+    let mut state = State::new();
+    walk(layout.parent(), "", &mut state);
+    let own = |path: String| path.replace(&format!(".ecr-push-{process}"), ".ecr-push-PID");
+    state.into_iter().map(|(path, content)| (own(path), content)).collect()
+}
+
+fn walk(folder: &Path, inside: &str, state: &mut State) {
+    for entry in fs::read_dir(folder).expect("a folder that is read") {
+        let entry = entry.expect("an entry");
+        let path = format!("{inside}{}", entry.file_name().to_string_lossy());
+        if entry.file_type().expect("a kind").is_dir() {
+            state.insert(format!("{path}/"), String::new());
+            walk(&entry.path(), &format!("{path}/"), state);
+        } else {
+            state.insert(path, sha256(&fs::read(entry.path()).expect("a file that is read")));
+        }
+    }
+}
+
+/// Asserts that a layout is valid and that everything that its index names is there, to the last byte; gives the entries.
+#[track_caller]
+pub(super) fn is_whole(layout: &Layout) -> Vec<Value> {
+    let marker: Value =
+        serde_json::from_slice(&fs::read(layout.path().join("oci-layout")).expect("an oci-layout")).expect("JSON");
+    assert_eq!(marker["imageLayoutVersion"], "1.0.0");
+    let (entries, blobs) = (layout.entries(), layout.blobs());
+    for entry in &entries {
+        let lacking: Vec<_> = reached(layout, digest(entry)).into_iter().filter(|one| !blobs.contains(one)).collect();
+        assert!(lacking.is_empty(), "{entry} lacks {lacking:?}");
+        // A signature whose subject is gone would refer to nothing.
+        for manifest in &layout.reach(digest(entry)).manifests {
+            let manifest: Value = serde_json::from_slice(&fs::read(layout.blob(manifest)).unwrap()).unwrap();
+            let subject = manifest.get("subject").map(digest);
+            assert!(subject.is_none_or(|subject| blobs.contains(subject)), "{entry} lacks its subject {subject:?}");
+        }
+    }
+    for blob in &blobs {
+        let bytes = fs::read(layout.blob(blob)).expect("a blob that is read");
+        let found = if blob.starts_with("sha512") { sha512(&bytes) } else { sha256(&bytes) };
+        assert_eq!(&found, blob, "what is there under this name");
+    }
+    entries
+}
+
+/// Layouts that real programs read whole. Each state of a layout is shown to them once, whatever blobs lie about in it that
+/// nothing in it names.
+#[derive(Debug, Default)]
+pub(super) struct Readers {
+    seen: BTreeSet<State>,
+}
+
+impl Readers {
+    /// How many states they were shown.
+    pub(super) fn states(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Asserts that ecr-push pushes every image of a layout to a registry that has nothing, and that skopeo and umoci read
+    /// those that they can choose, which is by name.
+    #[track_caller]
+    pub(super) fn read(&mut self, layout: &Layout, mut state: State) {
+        let named: BTreeSet<String> =
+            layout.entries().iter().flat_map(|entry| reached(layout, digest(entry))).collect();
+        state.retain(|path, _| match path.strip_prefix("layout/blobs/") {
+            Some(blob) => blob.ends_with('/') || named.contains(&blob.replace('/', ":")),
+            None => true,
+        });
+        if !self.seen.insert(state) {
+            return;
+        }
+        let ecr = start(builder());
+        let home = layout.parent().parent().expect("temporary folders lie in one");
+        let home = tempfile::tempdir_in(home).expect("a folder for what is copied");
+        let mut pushed = BTreeSet::new();
+        for (number, entry) in layout.entries().iter().enumerate() {
+            let root = digest(entry);
+            if entry.get("annotations").is_some() || pushed.insert(root.to_owned()) {
+                let source = layout.choosing(&format!("@{root}"));
+                Push::of(source).at(&ecr).to(&format!("app:n{number}")).run().exits(0);
+                assert_arrived(&ecr, "app", layout, root);
+            }
+            let Some(name) = entry["annotations"]["org.opencontainers.image.ref.name"].as_str() else { continue };
+            let chosen = format!("{}:{name}", layout.path().display());
+            let (from, to) = (format!("oci:{chosen}"), format!("dir:{}/{number}", home.path().display()));
+            // It takes no index out of an index.
+            if !is_nested(layout, root) {
+                Tool::Skopeo.run(home.path(), &["--insecure-policy", "copy", "--quiet", "--all", &from, &to]);
+            }
+            if entry["mediaType"] != INDEX {
+                let told = Tool::Umoci.run(home.path(), &["stat", "--json", "--image", &chosen]);
+                let told: Value = serde_json::from_str(&told).expect("JSON");
+                assert!(told.get("history").is_some(), "{told}");
+            }
+        }
+    }
+}
+
+/// Everything below a manifest, and itself.
+fn reached(layout: &Layout, root: &str) -> BTreeSet<String> {
+    let reach = layout.reach(root);
+    reach.manifests.union(&reach.blobs).cloned().collect()
+}
+
+/// Whether a manifest is an index that has an index in it.
+fn is_nested(layout: &Layout, root: &str) -> bool {
+    let manifest: Value = serde_json::from_slice(&fs::read(layout.blob(root)).expect("it is there")).expect("JSON");
+    manifest["manifests"].as_array().is_some_and(|children| children.iter().any(|child| child["mediaType"] == INDEX))
+}
