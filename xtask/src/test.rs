@@ -22,7 +22,7 @@ const UNKNOWNS: (&str, &str) = ("ECR_PUSH_TEST_UNKNOWNS", "other");
 
 /// Modules of the integration tests to which those answers make no difference: they ask others, turn the answers
 /// themselves, or ask nobody at all.
-const OTHERWISE: [&str; 12] = [
+const OTHERWISE: [&str; 13] = [
     "real",
     "unknowns",
     "golden",
@@ -36,6 +36,7 @@ const OTHERWISE: [&str; 12] = [
     "inspect",
     "signals::moments",
     "cleanup::kill",
+    "cleanup::faults",
 ];
 
 /// How a step ended.

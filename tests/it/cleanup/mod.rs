@@ -2,7 +2,9 @@
 
 mod archive;
 mod closure;
+mod faults;
 mod freed;
+mod kill;
 mod meanwhile;
 mod others;
 mod outright;

@@ -3,6 +3,7 @@
 //! The push before it is short, since the registry has everything. The answer to its first question, for the image's tag, is
 //! held back until strace is attached; the layout has been read by then.
 
+use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use local_ecr::LocalEcr;
 
 use crate::support::strace::{Call, Injection, Strace, Tampering};
-use crate::support::{Layout, Push, ecr};
+use crate::support::{Layout, Push, Ran, ecr};
 
 /// Nothing that is waited for takes longer, unless it never comes.
 const LONGEST: Duration = Duration::from_mins(2);
@@ -48,7 +49,7 @@ pub(super) struct Traced {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Point {
     pub(super) call: Call,
-    paths: Vec<String>,
+    pub(super) paths: Vec<String>,
     nth: usize,
 }
 
@@ -63,6 +64,12 @@ impl Scene {
         let push = Push::of(layout.choosing(&self.choice)).to_reference(format!("{host}/app:v1"));
         // What is written to the cache folder is another test's affair, and would come in between.
         push.logged_in(&host, "AWS", &ecr.issue_password()).args(["--plain-http", "--no-cache", "--output", "json"])
+    }
+
+    /// Cleans a layout that isn't the scene's own to its end.
+    #[track_caller]
+    pub(super) fn clean(&self, layout: &Layout, ecr: &LocalEcr) -> Ran {
+        self.push(layout, ecr).args(["--cleanup"]).run().exits(0)
     }
 
     /// A registry that has all that the clean-up pushes.
@@ -134,6 +141,13 @@ impl Traced {
             }
         }
         (points, hidden)
+    }
+}
+
+/// What is called, and for which of the times that the thread calls it.
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} (the thread's {})", self.call.name, self.paths.join(", "), self.nth)
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::traced::Traced;
 use crate::support::layout::{INDEX, digest, sha256, sha512};
 use crate::support::servers::Tool;
 use crate::support::{Layout, Push, assert_arrived, builder, start};
@@ -123,4 +124,38 @@ fn reached(layout: &Layout, root: &str) -> BTreeSet<String> {
 fn is_nested(layout: &Layout, root: &str) -> bool {
     let manifest: Value = serde_json::from_slice(&fs::read(layout.blob(root)).expect("it is there")).expect("JSON");
     manifest["manifests"].as_array().is_some_and(|children| children.iter().any(|child| child["mediaType"] == INDEX))
+}
+
+/// The layout of a run, if it is still there under its name.
+pub(super) fn layout_of(ran: &Traced) -> Option<&Layout> {
+    ran.layout.path().is_dir().then_some(&ran.layout)
+}
+
+/// Asserts that a clean-up that didn't come to its end left a valid layout: with the image, whole, or without its name; and
+/// nothing beside it that wasn't there, but for files of its own.
+#[track_caller]
+pub(super) fn is_between(before: &State, now: &State, end: &State, ran: &Traced) {
+    for path in end.keys() {
+        assert!(now.contains_key(path), "{path} is gone, which was not to be removed: {now:#?}");
+    }
+    let Some(layout) = layout_of(ran) else {
+        // Nothing is named any more, and what is left isn't to be taken for a layout.
+        assert!(!end.contains_key("layout/"), "the folder was not to be removed: {now:#?}");
+        let aside = now.keys().all(|path| path.starts_with(".layout.ecr-push-PID/"));
+        assert!(aside, "beside the layout there is something: {now:#?}");
+        return;
+    };
+    let own = |path: &String| path.rsplit('/').next().is_some_and(|name| name.starts_with('.'));
+    let others: Vec<_> = now.keys().filter(|path| !before.contains_key(*path) && !own(path)).collect();
+    assert!(others.is_empty(), "{others:?} were not there before");
+    let entries = is_whole(layout);
+    let index = now.get("layout/index.json");
+    if index == before.get("layout/index.json") {
+        let lacking: Vec<_> = before.keys().filter(|path| !now.contains_key(*path)).collect();
+        assert!(lacking.is_empty(), "{lacking:?} are gone while the image is named: {entries:?}");
+    } else if end.contains_key("layout/index.json") {
+        assert_eq!(index, end.get("layout/index.json"), "an index that is neither the old nor the new one");
+    } else {
+        assert_eq!(entries, Vec::<Value>::new());
+    }
 }

@@ -52,8 +52,13 @@ impl Layout {
     /// A copy of this layout, in a folder of its own.
     pub(crate) fn copied(&self) -> Self {
         let layout = Self::new();
-        copy(&self.path, &layout.path);
+        self.copy_to(&layout.path);
         layout
+    }
+
+    /// Makes a copy of this layout where nothing is.
+    pub(crate) fn copy_to(&self, path: &Path) {
+        copy(&self.path, path);
     }
 
     /// A layout without any image.

@@ -104,7 +104,7 @@ impl Strace {
                 Tampering::Kill => "signal=KILL".to_owned(),
                 Tampering::Fail(error) => format!("error={error}"),
             };
-            command.arg(format!("--inject={name}:{what}:when={nth}"));
+            command.arg(format!("--trace={name}")).arg(format!("--inject={name}:{what}:when={nth}"));
         }
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("strace starts");
         let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
