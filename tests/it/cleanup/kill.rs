@@ -12,9 +12,6 @@ use crate::support::servers::{Tool, left_out};
 use crate::support::strace::{Call, Tampering, no_strace};
 use crate::support::{Layout, Push, ecr};
 
-/// Whether blobs and folders that a killed run was removing are removed by the next clean-up, too.
-const FINISHES: bool = false;
-
 fn shared() -> Scene {
     Scene::of(Layout::fixture("good/shared-layers"), ":one")
 }
@@ -93,9 +90,6 @@ fn each_state(points: &[Point]) -> Vec<Point> {
 fn settles(scene: &Scene, killed: &Traced, before: &State, now: &State, end: &State) {
     let layout = &killed.layout;
     let still_named = now.get("layout/index.json") == before.get("layout/index.json");
-    if !still_named && !FINISHES {
-        return;
-    }
     let expected = match layout_of(killed) {
         // The same once more.
         Some(_) if still_named => {
