@@ -65,10 +65,12 @@ fn is_outside(folder: &Folder, path: &Path) -> bool {
 /// Removes a blob if it is the one that was meant; gives the bytes that came back on disk, or `None` if it wasn't there.
 pub(super) fn remove(folder: &Folder, digest: &Digest, stamp: Stamp) -> io::Result<Option<u64>> {
     let path = folder.path(digest);
-    let Some(metadata) = fs::symlink_metadata(&path).ok().filter(|metadata| Stamp::of(metadata) == stamp) else {
-        return Ok(None);
+    let metadata = match fs::symlink_metadata(&path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
     };
-    if metadata.is_dir() {
+    if Stamp::of(&metadata) != stamp || metadata.is_dir() {
         return Ok(None);
     }
     if path.parent().is_none_or(|parent| is_outside(folder, parent)) {

@@ -309,7 +309,7 @@ fn tidy(folder: &Folder, removed: bool) -> Result<(), (PathBuf, io::Error)> {
         for algorithm in Algorithm::ALL {
             let path = root.join("blobs").join(algorithm.name());
             if path.is_dir() {
-                aside::sync(&path).map_err(|error| (path, error))?;
+                aside::sync(&path).map_err(|error| (journal::paths(root)[0].clone(), error))?;
             }
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Left, aside, blobs};
 use crate::oci::digest::Algorithm;
 use crate::source::folder::Folder;
-use crate::source::layout::{parse_index, read_file};
+use crate::source::layout::{LayoutError, parse_index, read_file};
 use crate::source::lock;
 
 /// The files that make a folder a layout; these go last.
@@ -57,10 +57,17 @@ pub(super) fn remove(folder: &Folder) -> Result<Removed, Left> {
         },
         None => Ok(false),
     });
-    if !matches!(gone, Ok(true)) {
-        fs::rename(&aside, root).map_err(left(&aside))?;
+    match gone {
+        Ok(true) => Ok(removed),
+        // Nobody should take the half of a skeleton for a layout. Whoever sweeps next removes it.
+        Err(source) if FILES.iter().any(|file| fs::symlink_metadata(aside.join(file)).is_err()) => {
+            Err(Left { path: aside, source })
+        }
+        kept => {
+            fs::rename(&aside, root).map_err(left(&aside))?;
+            kept.map(|_| Removed::default()).map_err(left(root))
+        }
     }
-    gone.map(|gone| if gone { removed } else { Removed::default() }).map_err(left(root))
 }
 
 /// What `remove` would do once the files at `going` are gone, and all entries of the index.
@@ -148,8 +155,12 @@ fn parts(root: &Path, folder: &Folder, going: Option<&HashSet<PathBuf>>) -> io::
             Some("oci-layout") => is_file(kind),
             Some("index.json") => {
                 let read = || read_file(root, "index.json", folder.follows_symlinks());
-                let entries = || read().and_then(|bytes| parse_index(root, &bytes));
-                is_file(kind) && (going.is_some() || entries().is_ok_and(|entries| entries.is_empty()))
+                let is_empty = || match read().and_then(|bytes| parse_index(root, &bytes)) {
+                    Ok(entries) => Ok(entries.is_empty()),
+                    Err(LayoutError::Unreadable { source, .. }) => Err(source),
+                    Err(_) => Ok(false),
+                };
+                is_file(kind) && (going.is_some() || is_empty()?)
             }
             // containerd's content store, which buildx writes through, leaves this one.
             Some("ingest") => kind.is_dir() && is_empty(&path)?,

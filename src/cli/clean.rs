@@ -84,7 +84,9 @@ fn tell(
         Ok(cleaned) if !quiet => line(&render::cleaned(cleaned, dry_run)),
         Ok(_) => {}
         Err(error) if [INTERRUPTED, caught.unwrap_or(INTERRUPTED)].contains(&status) => {
-            render::interruption(error).iter().for_each(|text| line(text));
+            for text in render::interruption(error) {
+                line(&text);
+            }
         }
         Err(error) => _ = super::fail(None, error),
     }

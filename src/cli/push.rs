@@ -121,7 +121,9 @@ fn finish(settings: &Settings, source: &OsString, report: &Report, digests: std:
     }
     match &report.cleanup {
         Cleanup::Failed(error) => {
-            render::error_after("the image was pushed", "clean-up", error).iter().for_each(|text| line(text));
+            for text in render::error_after("the image was pushed", "clean-up", error) {
+                line(&text);
+            }
         }
         Cleanup::Interrupted { error, .. } => render::interruption(error).iter().for_each(|text| line(text)),
         Cleanup::NotAsked | Cleanup::NotDone | Cleanup::Done(_) => {}

@@ -48,9 +48,11 @@ pub fn alone(root: &Path, wait: impl FnMut() -> bool) -> io::Result<Option<Lock>
     };
     lock(|| folder.try_lock(), wait)?;
     // Whoever had the lock before may have taken the folder away.
-    let same = match (folder.metadata(), fs::metadata(root)) {
-        (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
-        _ => false,
+    let held = folder.metadata()?;
+    let same = match fs::metadata(root) {
+        Ok(there) => held.ino() == there.ino() && held.dev() == there.dev(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
     };
     Ok(same.then_some(Lock { _folder: Some(folder) }))
 }

@@ -22,7 +22,7 @@ const UNKNOWNS: (&str, &str) = ("ECR_PUSH_TEST_UNKNOWNS", "other");
 
 /// Modules of the integration tests to which those answers make no difference: they ask others, turn the answers
 /// themselves, or ask nobody at all.
-const OTHERWISE: [&str; 13] = [
+const OTHERWISE: [&str; 14] = [
     "real",
     "unknowns",
     "golden",

@@ -8,7 +8,6 @@ mod kill;
 mod meanwhile;
 mod others;
 mod outright;
-mod kill;
 mod traced;
 mod whole;
 

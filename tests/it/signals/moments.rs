@@ -35,9 +35,6 @@ const IN_CLEAN_UP: usize = 4;
 /// What a clean-up calls, and how often at most.
 const CALLS: [(&str, u64); 4] = [("unlink", 8), ("rename", 2), ("rmdir", 3), ("fsync", 2)];
 
-/// Whether the next clean-up finishes one that was killed: blobs that it left, and the folder that it had moved away.
-const FINISHED_LATER: bool = false;
-
 /// What is pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -376,17 +373,19 @@ fn again(run: Run) {
         assert!(run.moved().iter().all(|is_new| *is_new));
     }
     let run = Run { push: push.clone(), ..run };
-    if let (Place::Folder(layout), Shape::Layers) = (&run.place, run.shape) {
-        // Another image of the layout, whose clean-up comes upon what was left.
-        push = push.of_source(layout.choosing(":other"));
-        push.run().exits(0);
+    if let Place::Folder(layout) = &run.place {
+        if run.shape == Shape::Layers {
+            // Another image of the layout, whose clean-up comes upon what was left.
+            push = push.of_source(layout.choosing(":other"));
+            push.run().exits(0);
+        } else {
+            // Nothing is named any more, and maybe nothing is there.
+            let ran = Push::of("clean").to_reference(layout.path().display().to_string()).run();
+            assert!([0, 3].contains(&ran.status), "{ran:?}");
+        }
     }
-    if is_there || FINISHED_LATER {
-        run.nothing_is_left();
-    }
-    if FINISHED_LATER {
-        assert!(!source.exists(), "{:?}", Tree::of(&source).paths());
-    }
+    run.nothing_is_left();
+    assert!(!source.exists(), "{:?}", Tree::of(&source).paths());
 }
 
 /// Stops [`MOMENTS`] pushes with this signal.

@@ -236,8 +236,8 @@ fn step(
     let expected = state.cleaned(choice, id, &carried, prune == Prune::All);
     let cleaned = clean(&layout, &image, &chosen, prune);
     let kept = match (&expected, cleaned) {
-        (Outcome::Withheld, Err(CleanupError::Withheld { .. })) => true,
-        (Outcome::Unclear, Err(CleanupError::Unclear { .. })) => true,
+        (Outcome::Withheld, Err(CleanupError::Withheld { .. }))
+        | (Outcome::Unclear, Err(CleanupError::Unclear { .. })) => true,
         (Outcome::Done { entries, things, orphans }, Ok(cleaned)) => {
             same("orphans removed", &cleaned.orphans, &orphans.len())?;
             *before = check(state, root, before, (entries, &(things | orphans)), &cleaned)?;

@@ -235,8 +235,8 @@ impl<'a> State<'a> {
                 self.entries.iter().filter(|at| !going.contains(at)).filter_map(|at| Some((*at, says(*at)?))).collect();
         }
         let remaining = |with: &BTreeMap<usize, Id>| {
-            let stays = self.entries.iter().copied().filter(|at| !going.contains(at) && !with.contains_key(at));
-            self.needed(stays.collect::<Vec<_>>())
+            let rest = self.entries.iter().copied().filter(|at| !going.contains(at) && !with.contains_key(at));
+            self.needed(rest.collect::<Vec<_>>())
         };
         let Some(mut needed) = remaining(&with) else { return Outcome::Unclear };
         // As long as something stays, so does what refers to it, under whatever name it stays.
