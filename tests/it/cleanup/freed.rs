@@ -124,7 +124,7 @@ fn every_kind(disk: Disk) {
     two_images(&sparse, &[with_holes(&sparse, &holey()), with_holes(&sparse, &vec![0; 50 * BLOCK])]);
     is_exact(&sparse, ":goes", disk, 3 * BLOCK);
     let freed = measure(&sparse, ":goes", disk).more;
-    assert!(freed < 20 * BLOCK as i64, "{disk:?}: holes are no bytes, and {freed} came back");
+    assert!(freed < 100_000, "{disk:?}: holes are no bytes, and {freed} came back");
 
     let links = Layout::empty();
     let layer = links.layer(100_000);

@@ -169,7 +169,9 @@ fn two_at_once(layout: &Layout, choice: &str, root: &str) {
     let both = Arc::new(Barrier::new(2));
     let runs = [(), ()].map(|()| {
         let (ecr, both) = (ecr(), Arc::clone(&both));
-        meanwhile(&ecr, move || drop(both.wait()));
+        meanwhile(&ecr, move || {
+            both.wait();
+        });
         let run = clean(layout, choice, &ecr).start();
         (thread::spawn(move || run.wait()), ecr)
     });
@@ -226,7 +228,9 @@ fn is_waited_for_until_killed(layout: &Layout, mut holder: Child, tracer: Option
     let (mut child, mut stderr) = waiting(&push);
     assert!(layout.path().join("index.json").is_file());
     signal(holder.id(), "KILL");
-    tracer.into_iter().for_each(|tracer| signal(tracer, "KILL"));
+    if let Some(tracer) = tracer {
+        signal(tracer, "KILL");
+    }
     holder.wait().unwrap();
     stderr.read_to_end(&mut Vec::new()).unwrap();
     assert!(child.wait().unwrap().success());

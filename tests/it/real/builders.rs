@@ -11,12 +11,12 @@ use crate::support::layout::noise;
 use crate::support::servers::{Tool, left_out};
 
 /// Where something is built: folders to copy in, and a layout beside them.
-struct Workshop {
+pub(super) struct Workshop {
     folder: TempDir,
 }
 
 impl Workshop {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = TempDir::with_prefix("ecr-push-it-").expect("a temporary folder");
         for (name, seed, size) in [("base", 1, 300_000), ("app", 2, 70_000), ("late", 3, 5_000)] {
             let content = folder.path().join(name);
@@ -27,27 +27,27 @@ impl Workshop {
     }
 
     /// The path of something in it.
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
 
-    fn layout(&self) -> PathBuf {
+    pub(super) fn layout(&self) -> PathBuf {
         self.folder.path().join("layout")
     }
 
     /// SOURCE for one of the layout's images.
-    fn source(&self, name: &str) -> String {
+    pub(super) fn source(&self, name: &str) -> String {
         format!("{}:{name}", self.layout().display())
     }
 
-    fn buildah(&self, args: &[&str]) -> String {
+    pub(super) fn buildah(&self, args: &[&str]) -> String {
         let (root, run) = (self.path("storage"), self.path("run"));
         let own = ["--storage-driver", "vfs", "--root", &root, "--runroot", &run];
         Tool::Buildah.run(self.folder.path(), &[&own, args].concat())
     }
 
     /// An image of two layers for this architecture, in buildah's own storage.
-    fn build(&self, name: &str, architecture: &str) {
+    pub(super) fn build(&self, name: &str, architecture: &str) {
         let base = self.buildah(&["from", "scratch"]);
         self.buildah(&["copy", "--quiet", &base, &self.path("base"), "/base"]);
         self.buildah(&["commit", "--quiet", "--rm", &base, "base"]);
@@ -57,17 +57,17 @@ impl Workshop {
         self.buildah(&["commit", "--quiet", "--rm", &app, name]);
     }
 
-    fn umoci(&self, args: &[&str]) -> String {
+    pub(super) fn umoci(&self, args: &[&str]) -> String {
         Tool::Umoci.run(self.folder.path(), args)
     }
 
-    fn skopeo_copy(&self, flags: &[&str], from: &str, to: &str) {
+    pub(super) fn skopeo_copy(&self, flags: &[&str], from: &str, to: &str) {
         let own = ["--insecure-policy", "copy", "--quiet"];
         Tool::Skopeo.run(self.folder.path(), &[&own, flags, &[from, to]].concat());
     }
 
     /// A layout of umoci's with two images, `v1` of two layers and `v2` of one more.
-    fn two_images(&self) {
+    pub(super) fn two_images(&self) {
         let layout = self.path("layout");
         let (v1, v2) = (format!("{layout}:v1"), format!("{layout}:v2"));
         self.umoci(&["init", "--layout", &layout]);

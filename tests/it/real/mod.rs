@@ -5,6 +5,7 @@
 
 mod archives;
 mod bearer;
+mod beside;
 mod builders;
 mod clients;
 mod docker_config;

@@ -102,7 +102,6 @@ fn memory() -> TempDir {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the figures are for whoever runs a million")]
 fn exactly_what_the_rest_needs_remains() {
     let (cases, first) = (number(CASES), number(SEED));
     let size = std::env::var(SIZE).ok().map(|size| size.parse().unwrap());
