@@ -2,6 +2,7 @@
 //!
 //! What `cleanup` promises holds here, too, but for one thing: nobody asks whether an image is anywhere else.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,14 +10,16 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::cleanup::journal::Journal;
 use crate::cleanup::layout::Task;
 use crate::cleanup::oldest::{self, Age, Limits};
 use crate::cleanup::removal::{Names, Removal};
-use crate::cleanup::{self, Cleaned, archive, blobs, skeleton};
+use crate::cleanup::{self, Cleaned, CleanupError, archive, blobs, skeleton};
 use crate::clock;
 use crate::error::Error;
-use crate::event::Reporter;
+use crate::event::{Event, Reporter};
 use crate::oci::descriptor::Descriptor;
+use crate::oci::digest::Digest;
 use crate::patience::patience;
 use crate::reach::Access;
 use crate::source::archive::Archive;
@@ -119,11 +122,13 @@ fn in_layout(
     cancel: &CancellationToken,
 ) -> Result<Cleaned, Error> {
     let wait = || patience(path, cleaning.access.timeout, reporter, cancel);
-    let interrupted = |error| if cancel.is_cancelled() { Error::Interrupted { open: 0 } } else { error };
-    let lock = lock::shared(path, wait());
-    let lock = lock.map_err(|_| interrupted(LayoutError::Locked { path: path.to_owned() }.into()))?;
+    let locked = |_| match cancel.is_cancelled() {
+        true => Error::Interrupted { open: 0 },
+        false => Error::Cleanup(CleanupError::Locked { path: path.to_owned() }),
+    };
+    let lock = lock::shared(path, wait()).map_err(locked)?;
     let layout = Layout::open(path, cleaning.follow_symlinks)?;
-    let task = task(&layout, cleaning)?;
+    let task = task(&layout, cleaning, reporter)?;
     // Two who both share the folder would wait for each other for ever.
     drop(lock);
     let Some(folder) = layout.folder() else { return Ok(Cleaned::default()) };
@@ -134,19 +139,34 @@ fn in_layout(
 }
 
 /// What is to go from a layout.
-fn task(layout: &Layout, cleaning: &Cleaning) -> Result<Task, LayoutError> {
+fn task(layout: &Layout, cleaning: &Cleaning, reporter: &Arc<dyn Reporter>) -> Result<Task, LayoutError> {
     let orphans = cleaning.prune_orphans.map(clock::ago);
+    let choice = &cleaning.source.choice;
+    let warn = |text| reporter.report(&Event::Warning { text });
+    // What an earlier run was removing, and was kept from. Where that can't be read the clean-up says so.
+    let earlier = layout.folder().and_then(|folder| Journal::read(folder.root()).ok()).unwrap_or_default();
     let removals = if cleaning.is_housekeeping() {
         let before = cleaning.older_than.map(clock::ago);
         old(layout, Limits { keep: cleaning.keep, before })
-    } else if layout.entries().is_empty() && cleaning.source.choice == Choice::Only {
-        // What an earlier run may have left of it.
+    } else if *choice == Choice::Only && (layout.entries().is_empty() || !earlier.is_empty()) {
+        if !layout.entries().is_empty() {
+            warn("an earlier clean-up is ended, and no image is removed: choose one, or clean again".to_owned());
+        }
         Vec::new()
     } else {
-        let chosen = layout.choose(&cleaning.source.choice)?;
-        let names = chosen.name.clone().map_or(Names::All, Names::One);
-        vec![Removal::outright(layout, &chosen.descriptor, names)]
+        match layout.choose(choice) {
+            Err(LayoutError::NoSuchImage { .. }) if earlier.is_about(choice) => Vec::new(),
+            chosen => {
+                let chosen = chosen?;
+                let names = chosen.name.clone().map_or(Names::All, Names::One);
+                vec![Removal::outright(layout, &chosen.descriptor, names)]
+            }
+        }
     };
+    for digest in removals.iter().flat_map(Removal::unreadable) {
+        let text = format!("{digest} can't be read, and what it alone names stays (--prune-orphans AGE removes that)");
+        warn(text);
+    }
     let keeps_folder = cleaning.is_housekeeping() && removals.is_empty();
     Ok(Task { removals, orphans, keeps_folder })
 }
@@ -156,15 +176,28 @@ fn old(layout: &Layout, limits: Limits) -> Vec<Removal> {
     if limits == Limits::default() {
         return Vec::new();
     }
-    let images = layout.images();
-    let is_image = |entry: &&Descriptor| images.iter().any(|image| image.digest == entry.digest);
-    let entries: Vec<&Descriptor> = layout.entries().iter().filter(is_image).collect();
+    let images: HashSet<Digest> = layout.images().into_iter().map(|image| image.digest).collect();
+    // A name that stands there twice is one name.
+    let mut seen = HashSet::new();
+    let is_name = |entry: &&Descriptor| {
+        images.contains(&entry.digest)
+            && !entry.ref_name().is_some_and(is_attachment)
+            && seen.insert((entry.digest.clone(), entry.ref_name().map(str::to_owned)))
+    };
+    let entries: Vec<&Descriptor> = layout.entries().iter().filter(is_name).collect();
     let ages: Vec<Age> = entries.iter().map(|entry| age(layout, entry)).collect();
     let going = entries.into_iter().zip(oldest::going(&ages, limits)).filter(|(_, going)| *going);
     let removal = |(entry, _): (&Descriptor, bool)| {
         Removal::outright(layout, entry, Names::Entry(entry.ref_name().map(str::to_owned)))
     };
     going.map(removal).collect()
+}
+
+/// Whether a name is what cosign gives to signatures and the like of an image: `sha256-HEX.sig`.
+fn is_attachment(name: &str) -> bool {
+    let hex = |name: &str| name.strip_prefix("sha256-").map(str::to_owned);
+    let stem = name.split_once('.').and_then(|(stem, _)| hex(stem));
+    stem.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// How old a name is; nothing is older than one whose manifest isn't there.
@@ -199,7 +232,7 @@ async fn in_engine(image: &str, cleaning: &Cleaning, cancel: &CancellationToken)
     let (engine, image) = found.ok_or(Error::Interrupted { open: 0 })??;
     let name = image.named.as_deref();
     if cleaning.dry_run {
-        return Ok(cleanup::engine::plan(&image, name, &[])?);
+        return Ok(cleanup::engine::plan(&engine, &image, name, &[]).await?);
     }
     if name.is_none() && image.names.is_empty() {
         return Ok(cleanup::engine::unnamed(&engine, &image).await?);

@@ -62,24 +62,47 @@ fn is_outside(folder: &Folder, path: &Path) -> bool {
     fs::canonicalize(path).map_or(true, |path| !path.starts_with(folder.root()))
 }
 
-/// Removes a blob if it is the one that was meant; gives the bytes that came back on disk, or `None` if it wasn't there.
-pub(super) fn remove(folder: &Folder, digest: &Digest, stamp: Stamp) -> io::Result<Option<u64>> {
+/// Removes a blob if it is the one that was meant, or whatever is there without a stamp; gives the bytes that came back on disk, or
+/// `None` if it wasn't there.
+pub(super) fn remove(folder: &Folder, digest: &Digest, stamp: Option<Stamp>) -> io::Result<Option<u64>> {
     let path = folder.path(digest);
     let metadata = match fs::symlink_metadata(&path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_absent(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    if Stamp::of(&metadata) != stamp || metadata.is_dir() {
+    if stamp.is_some_and(|stamp| Stamp::of(&metadata) != stamp) {
         return Ok(None);
-    }
-    if path.parent().is_none_or(|parent| is_outside(folder, parent)) {
-        return Err(io::Error::other("it lies outside of the layout"));
     }
     match fs::remove_file(&path) {
         Ok(()) => Ok(Some(freed(&metadata))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Whether there is nothing of that name.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Sees that the folders of these blobs are the layout's own.
+///
+/// # Errors
+/// With the first that lies elsewhere.
+pub(super) fn are_inside<'a>(folder: &Folder, mut blobs: impl Iterator<Item = &'a Digest>) -> io::Result<()> {
+    let outside = Algorithm::ALL.map(|algorithm| {
+        let path = folder.root().join("blobs").join(algorithm.name());
+        let elsewhere = fs::canonicalize(path).ok().filter(|path| !path.starts_with(folder.root()));
+        (algorithm, elsewhere)
+    });
+    let elsewhere = blobs.find_map(|blob| {
+        let (_, path) = outside.iter().find(|(algorithm, _)| *algorithm == blob.algorithm())?;
+        path.clone()
+    });
+    match elsewhere {
+        Some(path) => Err(io::Error::other(format!("{} lies outside of the layout", path.display()))),
+        None => Ok(()),
     }
 }
 

@@ -87,16 +87,25 @@ pub async fn unnamed(engine: &Engine, image: &EngineImage) -> Result<Cleaned, Cl
     }
 }
 
-/// What a removal of these names, or of an image without any, would do. That a container uses the image is known only then.
+/// What a removal of these names, or of an image without any, would do.
 ///
 /// # Errors
-/// When the image has names, and none of them is given.
-pub fn plan(image: &EngineImage, source_name: Option<&str>, destinations: &[String]) -> Result<Cleaned, CleanupError> {
+/// When the image has names, and none of them is given; when a container uses it, and would keep it.
+pub async fn plan(
+    engine: &Engine,
+    image: &EngineImage,
+    source_name: Option<&str>,
+    destinations: &[String],
+) -> Result<Cleaned, CleanupError> {
     let going = going(&image.names, source_name, destinations);
     if going.is_empty() && !image.names.is_empty() {
         return Err(CleanupError::Unnamed { id: image.id.clone(), names: image.names.clone() });
     }
     let is_last = going.len() == image.names.len();
+    if is_last {
+        let name = going.last().copied().unwrap_or(&image.id);
+        engine.is_unused(name).await.map_err(|error| kept(name, Cleaned::default(), error))?;
+    }
     let names = going.into_iter().map(str::to_owned).collect();
     Ok(Cleaned { names, image: Some(is_last), ..Cleaned::default() })
 }

@@ -8,20 +8,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, SystemTime};
-
-use serde_json::Value;
+use std::time::SystemTime;
 
 use super::aside::{self, Aside};
+use super::journal::{self, Journal};
 use super::reach::Reach;
 use super::removal::{Decision, Removal, decide};
+use super::skeleton::Fate;
 use super::stamp::Stamp;
-use super::{Cleaned, CleanupError, Left, blobs, journal, skeleton};
+use super::{Cleaned, CleanupError, Left, blobs, index, skeleton};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::{Algorithm, Digest};
 use crate::source::folder::Folder;
-use crate::source::layout::{LayoutError, Listed, parse_index, read_file};
+use crate::source::layout::{LayoutError, Listed};
 use crate::source::lock::{self, Lock};
 
 /// The new index, before it takes the old one's place.
@@ -30,8 +29,8 @@ const ASIDE: &str = ".index.json.ecr-push";
 /// How often a builder may change the index under our hands.
 const ROUNDS: usize = 20;
 
-/// How often an index that a builder is writing in place is read again, and after how long.
-const HALF: (usize, Duration) = (50, Duration::from_millis(10));
+/// Files that go, each as it was seen; none where it couldn't be looked at.
+type Victims = BTreeMap<Digest, Option<Stamp>>;
 
 /// What is to go from a layout.
 #[derive(Debug, Default)]
@@ -55,11 +54,17 @@ pub fn clean(
     folder: &Folder,
     task: &Task,
     wait: impl FnMut() -> bool,
-    go_on: impl FnMut() -> bool,
+    mut go_on: impl FnMut() -> bool,
 ) -> Result<Cleaned, CleanupError> {
     let root = folder.root();
     may_go(root, task)?;
-    let Some(_lock) = locked(root, wait)? else {
+    let locked = locked(root, wait).map_err(|error| match error {
+        CleanupError::Locked { path } if !go_on() => {
+            CleanupError::Interrupted { path, cleaned: Cleaned::default(), left: 0 }
+        }
+        error => error,
+    });
+    let Some(_lock) = locked? else {
         // Somebody else took the folder away: nothing is left to do but what a crash may have left beside it.
         skeleton::sweep(root);
         return Ok(Cleaned::default());
@@ -83,16 +88,15 @@ pub fn clean(
     }
     if !named && left.is_empty() && !task.keeps_folder {
         match skeleton::remove(folder) {
-            Ok(gone) => {
-                cleaned.folder = gone.folder;
+            Ok(Fate::Gone(freed)) => {
+                cleaned.folder = true;
                 // The index was another one when all this began.
-                let freed = if gone.folder { cleaned.freed.saturating_add_signed(shrunk) } else { cleaned.freed };
-                cleaned.freed = freed + gone.freed;
+                cleaned.freed = cleaned.freed.saturating_add_signed(shrunk) + freed;
             }
+            Ok(Fate::Stays(kept)) => cleaned.kept = Some(kept),
             Err(remains) => left.push(remains),
         }
     }
-    skeleton::sweep(root);
     if left.is_empty() { Ok(cleaned) } else { Err(CleanupError::Left { cleaned, left }) }
 }
 
@@ -103,11 +107,19 @@ pub fn clean(
 pub fn plan(folder: &Folder, task: &Task) -> Result<Cleaned, CleanupError> {
     let root = folder.root();
     may_go(root, task)?;
-    let entries = parse_index(root, &read_index(folder)?)?;
+    let closed = |error: rustix::io::Errno| {
+        let source = io::Error::from(error);
+        CleanupError::Kept { path: root.to_owned(), what: "it can't be written to", source }
+    };
+    rustix::fs::access(root, rustix::fs::Access::WRITE_OK).map_err(closed)?;
+    let (_, entries) = index::read(folder)?;
     let Decision { going, taken, needed } = decide(folder, &entries, &task.removals)?;
-    let (victims, orphans) = victims(folder, task, journal::read(root), &needed)?;
-    let there = |digest: &Digest, stamp: &Stamp| Stamp::at(&folder.path(digest)).as_ref() == Some(stamp);
-    let victims: BTreeMap<_, _> = victims.iter().filter(|(digest, stamp)| there(digest, stamp)).collect();
+    let (victims, orphans) = victims(folder, task, &earlier(root)?, &needed)?;
+    let there = |digest: &Digest, stamp: Option<Stamp>| {
+        let metadata = fs::symlink_metadata(folder.path(digest)).ok().filter(|metadata| !metadata.is_dir());
+        metadata.is_some_and(|metadata| stamp.is_none_or(|stamp| Stamp::of(&metadata) == stamp))
+    };
+    let victims: BTreeMap<_, _> = victims.iter().filter(|(digest, stamp)| there(digest, **stamp)).collect();
     let paths: HashSet<PathBuf> = victims.keys().map(|digest| folder.path(digest)).collect();
     let mut cleaned =
         Cleaned { blobs: victims.len(), freed: blobs::would_free(paths.iter()), ..gone(&entries, &going, &taken) };
@@ -116,9 +128,13 @@ pub fn plan(folder: &Folder, task: &Task) -> Result<Cleaned, CleanupError> {
         let ours = journal::paths(root).into_iter().chain([root.join(ASIDE)]);
         let paths = paths.into_iter().chain(ours).collect();
         let unreadable = |source| LayoutError::Unreadable { path: root.to_owned(), source };
-        let skeleton = skeleton::would_remove(folder, &paths).map_err(unreadable)?;
-        cleaned.folder = skeleton.folder;
-        cleaned.freed += skeleton.freed;
+        match skeleton::would_remove(folder, &paths).map_err(unreadable)? {
+            Fate::Gone(freed) => {
+                cleaned.folder = true;
+                cleaned.freed += freed;
+            }
+            Fate::Stays(kept) => cleaned.kept = Some(kept),
+        }
     }
     Ok(cleaned)
 }
@@ -127,6 +143,13 @@ pub fn plan(folder: &Folder, task: &Task) -> Result<Cleaned, CleanupError> {
 fn may_go(root: &Path, task: &Task) -> Result<(), CleanupError> {
     let withheld: Vec<Digest> = task.removals.iter().flat_map(Removal::withheld).cloned().collect();
     if withheld.is_empty() { Ok(()) } else { Err(CleanupError::Withheld { path: root.to_owned(), layers: withheld }) }
+}
+
+/// What a run before this one was removing.
+fn earlier(root: &Path) -> Result<Journal, CleanupError> {
+    let unreadable =
+        |source| CleanupError::Kept { path: root.to_owned(), what: "what an earlier run began can't be read", source };
+    Journal::read(root).map_err(unreadable)
 }
 
 fn locked(root: &Path, wait: impl FnMut() -> bool) -> Result<Option<Lock>, CleanupError> {
@@ -139,7 +162,7 @@ fn locked(root: &Path, wait: impl FnMut() -> bool) -> Result<Option<Lock>, Clean
 /// What `index.json` was relieved of, and what can follow it.
 struct Dropped {
     cleaned: Cleaned,
-    victims: BTreeMap<Digest, Stamp>,
+    victims: Victims,
     /// Those of the victims that nothing named before.
     orphans: HashSet<Digest>,
     /// By how many bytes on disk the new index is smaller.
@@ -148,40 +171,41 @@ struct Dropped {
 
 /// Takes the images' entries out of `index.json`. Where that fails nothing is left behind.
 fn drop_entries(folder: &Folder, task: &Task) -> Result<Dropped, CleanupError> {
-    let before = journal::read(folder.root());
+    let before = earlier(folder.root())?;
     try_to_drop_entries(folder, task, &before).inspect_err(|_| {
         // What goes wrong now is told by what went wrong before.
-        let _ = journal::restore(folder.root(), &before);
+        let _ = before.restore(folder.root());
     })
 }
 
-fn try_to_drop_entries(
-    folder: &Folder,
-    task: &Task,
-    journal: &BTreeMap<Digest, Stamp>,
-) -> Result<Dropped, CleanupError> {
+fn try_to_drop_entries(folder: &Folder, task: &Task, journal: &Journal) -> Result<Dropped, CleanupError> {
     let root = folder.root();
     let kept = |what| move |source| CleanupError::Kept { path: root.to_owned(), what, source };
     for _ in 0..ROUNDS {
-        let bytes = read_index(folder)?;
-        let entries = parse_index(root, &bytes)?;
+        let (bytes, entries) = index::read(folder)?;
         // What can't be understood is found before anything is touched.
         let Decision { going, taken, needed } = decide(folder, &entries, &task.removals)?;
-        let (victims, orphans) = victims(folder, task, journal.clone(), &needed)?;
+        let (victims, orphans) = victims(folder, task, journal, &needed)?;
         if !victims.is_empty() {
-            journal::write(root, &victims).map_err(kept("what is to be removed can't be written down"))?;
+            let images = gone(&entries, &going, &taken).images;
+            let journal = Journal::of(&victims, &images, journal);
+            journal.write(root).map_err(kept("what is to be removed can't be written down"))?;
         }
         let mut shrunk = 0;
         if going.contains(&true) {
-            let like = fs::metadata(root.join("index.json")).map_err(kept("index.json can't be looked at"))?;
-            let aside = Aside::write(root.join(ASIDE), root.join("index.json"), &without(&bytes, &going), &like)
-                .map_err(kept("a new index.json can't be written"))?;
-            if read_index(folder)? != bytes {
+            let path = root.join("index.json");
+            let like = fs::metadata(&path).map_err(kept("index.json can't be looked at"))?;
+            // A symbolic link's target stays.
+            let freed = fs::symlink_metadata(&path).map_or(0, |metadata| blobs::freed(&metadata));
+            let new = index::without(folder, &bytes, &going)?;
+            let aside =
+                Aside::write(root.join(ASIDE), path, &new, &like).map_err(kept("a new index.json can't be written"))?;
+            if index::read(folder)?.0 != bytes {
                 continue;
             }
             aside.take_place().map_err(kept("the new index.json can't take its place"))?;
             let now = fs::metadata(root.join("index.json")).map_or(0, |metadata| blobs::on_disk(&metadata));
-            shrunk = blobs::freed(&like).cast_signed() - now.cast_signed();
+            shrunk = freed.cast_signed() - now.cast_signed();
         }
         return Ok(Dropped { cleaned: gone(&entries, &going, &taken), victims, orphans, shrunk });
     }
@@ -211,19 +235,23 @@ fn gone(entries: &[Descriptor], going: &[bool], taken: &[bool]) -> Cleaned {
 fn victims(
     folder: &Folder,
     task: &Task,
-    mut victims: BTreeMap<Digest, Stamp>,
+    journal: &Journal,
     needed: &HashSet<Digest>,
-) -> Result<(BTreeMap<Digest, Stamp>, HashSet<Digest>), CleanupError> {
+) -> Result<(Victims, HashSet<Digest>), CleanupError> {
+    let mut victims: Victims = journal.blobs.iter().map(|(digest, stamp)| (digest.clone(), Some(*stamp))).collect();
     let reached = task.removals.iter().flat_map(Removal::reached);
     victims.extend(reached.map(|(digest, stamp)| (digest.clone(), *stamp)));
     victims.retain(|digest, _| !needed.contains(digest));
+    let elsewhere =
+        |source| CleanupError::Kept { path: folder.root().to_owned(), what: "its blobs aren't its own", source };
+    blobs::are_inside(folder, victims.keys()).map_err(elsewhere)?;
     let mut orphans = HashSet::new();
     if let Some(before) = task.orphans {
         let unreadable = |(path, source)| CleanupError::Kept { path, what: "it can't be read", source };
         for (digest, stamp) in blobs::older(folder, before).map_err(unreadable)? {
             if !needed.contains(&digest) && !victims.contains_key(&digest) {
                 orphans.insert(digest.clone());
-                victims.insert(digest, stamp);
+                victims.insert(digest, Some(stamp));
             }
         }
     }
@@ -253,7 +281,7 @@ struct Stop {
 }
 
 impl Sweep<'_> {
-    fn remove(&mut self, victims: &BTreeMap<Digest, Stamp>, mut go_on: impl FnMut() -> bool) -> Result<(), Stop> {
+    fn remove(&mut self, victims: &Victims, mut go_on: impl FnMut() -> bool) -> Result<(), Stop> {
         let root = self.folder.root();
         let unsynced = |source| CleanupError::Kept { path: root.to_owned(), what: "it can't be synced", source };
         let stop = |sweep: &Self, at: usize, error| {
@@ -292,7 +320,7 @@ impl Sweep<'_> {
         // Of the file itself, be it behind a symbolic link.
         let now = fs::metadata(root.join("index.json")).ok().map(|metadata| Stamp::of(&metadata));
         if self.index.is_none() || self.index != now {
-            let entries = parse_index(root, &read_index(self.folder)?)?;
+            let (_, entries) = index::read(self.folder)?;
             self.needed = Reach::of_all(self.folder, &entries)?;
             self.named = !entries.is_empty();
             self.index = now;
@@ -317,30 +345,4 @@ fn tidy(folder: &Folder, removed: bool) -> Result<(), (PathBuf, io::Error)> {
         aside::remove(&path).map_err(|error| (path, error))?;
     }
     Ok(())
-}
-
-/// The bytes of `index.json`. One that makes no sense is read again for a while: builders write theirs in place.
-fn read_index(folder: &Folder) -> Result<Vec<u8>, LayoutError> {
-    let root = folder.root();
-    let (most, pause) = HALF;
-    let mut rounds = 0;
-    loop {
-        let bytes = read_file(root, "index.json", folder.follows_symlinks())?;
-        match parse_index(root, &bytes) {
-            Ok(_) => return Ok(bytes),
-            Err(error) if rounds == most => return Err(error),
-            Err(_) => thread::sleep(pause),
-        }
-        rounds += 1;
-    }
-}
-
-/// `index.json` without the entries that go; whatever else it holds stays as it is.
-fn without(bytes: &[u8], going: &[bool]) -> Vec<u8> {
-    let mut index: Value = serde_json::from_slice(bytes).unwrap_or_default();
-    if let Some(entries) = index["manifests"].as_array_mut() {
-        let mut going = going.iter();
-        entries.retain(|_| !going.next().copied().unwrap_or_default());
-    }
-    index.to_string().into_bytes()
 }

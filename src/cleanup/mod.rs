@@ -4,7 +4,8 @@ pub mod archive;
 mod aside;
 pub(crate) mod blobs;
 pub mod engine;
-mod journal;
+mod index;
+pub(crate) mod journal;
 pub mod layout;
 pub mod oldest;
 mod reach;
@@ -36,10 +37,21 @@ pub struct Cleaned {
     pub freed: u64,
     /// Whether the folder itself is gone.
     pub folder: bool,
+    /// Why the folder of a layout without images stays, if it does.
+    pub kept: Option<Kept>,
     /// Of an engine: whether it deleted the image itself, once its last name was gone.
     pub image: Option<bool>,
     /// Of an archive: whether its file is gone; standard input has none.
     pub file: Option<bool>,
+}
+
+/// Why a layout's folder stays, though no image is in it any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// Something is mounted on it, or in it.
+    MountPoint,
+    /// It holds something that isn't part of a layout, or that nothing names; relative to it.
+    Holds(PathBuf),
 }
 
 /// Something that couldn't be removed.
@@ -153,7 +165,7 @@ pub enum CleanupError {
         path: PathBuf,
     },
     /// An archive holds more than was pushed.
-    #[error("{path} is kept: it holds what was not pushed:\n{}", list(others))]
+    #[error("{path} is kept: it holds more than this image:\n{}", list(others))]
     HoldsMore {
         /// The archive.
         path: PathBuf,

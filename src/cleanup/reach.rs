@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::fs;
-
-use serde_json::Value;
+use std::io;
+use std::path::Path;
 
 use super::CleanupError;
+use super::blobs::is_absent;
 use crate::oci::descriptor::{Descriptor, Kind};
-use crate::oci::digest::Digest;
+use crate::oci::digest::{Algorithm, Digest};
 use crate::oci::manifest::{MAX_SIZE, Manifest};
 use crate::source::files::Files;
 use crate::source::folder::{FileError, Folder};
@@ -72,7 +73,7 @@ impl<'a> Reach<'a> {
             waiting.extend(manifest.children().iter().cloned());
             waiting.extend(manifest.subject);
         }
-        self.found.extend(mentioned(self.folder, unknown));
+        self.found.extend(mentioned(self.folder, unknown)?);
         Ok(())
     }
 
@@ -81,34 +82,87 @@ impl<'a> Reach<'a> {
         self.found.contains(digest)
     }
 
-    /// All of it.
-    pub(super) fn all(self) -> HashSet<Digest> {
+    /// All of it, with what symbolic links within the layout lead to.
+    pub(super) fn all(mut self) -> HashSet<Digest> {
+        let blobs = self.folder.root().join("blobs");
+        let behind = |digest: &Digest| {
+            let path = self.folder.path(digest);
+            if !fs::symlink_metadata(&path).ok()?.is_symlink() {
+                return None;
+            }
+            let target = fs::canonicalize(path).ok()?;
+            let mut names = target.strip_prefix(fs::canonicalize(&blobs).ok()?).ok()?.iter();
+            let (algorithm, hex) = (names.next()?.to_str()?, names.next()?.to_str()?);
+            Digest::parse(&format!("{algorithm}:{hex}")).ok()
+        };
+        let targets: Vec<Digest> = self.found.iter().filter_map(behind).collect();
+        self.found.extend(targets);
         self.found
     }
 }
 
 /// Whatever looks like a digest in what these hold, and in what that holds, and so on: types that nobody here knows may
 /// point to manifests and blobs all the same.
-fn mentioned(folder: &Folder, mut waiting: Vec<Digest>) -> HashSet<Digest> {
+///
+/// # Errors
+/// When something is there and can't be read.
+fn mentioned(folder: &Folder, mut waiting: Vec<Digest>) -> Result<HashSet<Digest>, CleanupError> {
     let mut found = HashSet::new();
     while let Some(digest) = waiting.pop() {
-        let path = folder.path(&digest);
-        let small = fs::metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= MAX_SIZE);
-        if !found.insert(digest) || !small {
+        if !found.insert(digest.clone()) {
             continue;
         }
-        if let Some(value) = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) {
-            gather(&value, &mut waiting);
+        let bytes = document(&folder.path(&digest)).map_err(|source| CleanupError::Unclear {
+            path: folder.root().to_owned(),
+            defect: Box::new(Defect::File(FileError::Unreadable { digest, source })),
+        })?;
+        waiting.extend(digests(&bytes));
+    }
+    Ok(found)
+}
+
+/// The bytes of what may be a document; none of what isn't there, or is larger than any registry takes one.
+fn document(path: &Path) -> io::Result<Vec<u8>> {
+    let absent = |error: io::Error| if is_absent(&error) { Ok(Vec::new()) } else { Err(error) };
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_SIZE => fs::read(path).or_else(absent),
+        Ok(_) => Ok(Vec::new()),
+        Err(error) => absent(error),
+    }
+}
+
+/// All digests in a text, be it a document that somebody can parse or not.
+fn digests(bytes: &[u8]) -> Vec<Digest> {
+    let mut found = Vec::new();
+    for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b':') {
+        for algorithm in Algorithm::ALL {
+            let Some(start) = at.checked_sub(algorithm.name().len()) else { continue };
+            let hex = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+            let text = std::str::from_utf8(&bytes[start..=at + hex]);
+            found.extend(
+                text.ok().filter(|text| text.starts_with(algorithm.name())).and_then(|t| Digest::parse(t).ok()),
+            );
         }
     }
     found
 }
 
-fn gather(value: &Value, found: &mut Vec<Digest>) {
-    match value {
-        Value::String(text) => found.extend(Digest::parse(text)),
-        Value::Array(values) => values.iter().for_each(|value| gather(value, found)),
-        Value::Object(fields) => fields.values().for_each(|value| gather(value, found)),
-        _ => {}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_found_in_any_text() {
+        let (a, b) = (format!("sha256:{}", "0a".repeat(32)), format!("sha512:{}", "f1".repeat(64)));
+        let check = |text: &str, expected: &[&str]| {
+            let found: Vec<String> = digests(text.as_bytes()).iter().map(ToString::to_string).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check(&format!("{{\"x\": [\"{a}\", {{\"y\":\"{b}\"}}]"), &[&a, &b]);
+        check(&a, &[&a]);
+        check(&format!("{a}0"), &[]);
+        check(&a[..70], &[]);
+        check(":sha256::\u{e4}:", &[]);
+        check("", &[]);
     }
 }

@@ -31,8 +31,10 @@ pub struct Removal {
     /// What refers to it or to what is part of it, be it part of it too, each with its subject.
     referrers: HashMap<Digest, Digest>,
     /// Its manifests, configs and layers, as their files looked when SOURCE was read: one that was written anew since is
-    /// somebody's who is about to name it.
-    reached: HashMap<Digest, Stamp>,
+    /// somebody's who is about to name it. None where a file couldn't be looked at.
+    reached: HashMap<Digest, Option<Stamp>>,
+    /// Manifests of it that are there and can't be read, so that nobody knows what else is its.
+    unreadable: Vec<Digest>,
     /// Layers that were not pushed, and that the layout holds.
     withheld: Vec<Digest>,
 }
@@ -46,11 +48,16 @@ impl Removal {
         Self { withheld, ..Self::new(layout, &image.root().manifest.digest, image.nodes(), names) }
     }
 
-    /// The removal of the image that `descriptor` describes, whole or not, without a push.
+    /// The removal of the image that `descriptor` describes, whole or not, without a push. What refers to it and has a name of its
+    /// own stays: nobody named that.
     #[must_use]
     pub fn outright(layout: &Layout, descriptor: &Descriptor, names: Names) -> Self {
         let found = layout.look(descriptor, true);
-        Self::new(layout, &descriptor.digest, &found.nodes, names)
+        let mut removal = Self::new(layout, &descriptor.digest, &found.nodes, names);
+        for entry in layout.entries().iter().filter(|entry| entry.ref_name().is_some() && !is_referrers_index(entry)) {
+            removal.referrers.remove(&entry.digest);
+        }
+        removal
     }
 
     fn new(layout: &Layout, root: &Digest, nodes: &[Node], names: Names) -> Self {
@@ -77,11 +84,18 @@ impl Removal {
             }
         }
         let blobs = nodes.iter().flat_map(|node| node.manifest.blobs()).map(|blob| &blob.digest);
+        let parts = manifests.values().flat_map(|node| node.manifest.children()).map(|child| &child.digest);
         let all: HashSet<&Digest> =
-            manifests.keys().copied().chain(blobs).chain(referrers.keys()).chain([root]).collect();
-        let stamp = |digest: &Digest| Some((digest.clone(), Stamp::at(&layout.folder()?.path(digest))?));
-        let reached = all.into_iter().filter_map(stamp).collect();
-        Self { names, root: root.clone(), referrers, reached, withheld: Vec::new() }
+            manifests.keys().copied().chain(blobs).chain(parts).chain(referrers.keys()).chain([root]).collect();
+        let stamp = |digest: &Digest| match Stamp::at(&layout.folder()?.path(digest)) {
+            Ok(stamp) => Some((digest.clone(), Some(stamp?))),
+            Err(_) => Some((digest.clone(), None)),
+        };
+        let reached: HashMap<_, _> = all.into_iter().filter_map(stamp).collect();
+        let children = nodes.iter().flat_map(|node| node.manifest.children()).map(|child| &child.digest);
+        let unread = children.chain([root]).filter(|digest| !manifests.contains_key(digest));
+        let unreadable = unread.filter(|digest| layout.files().hold(digest)).cloned().collect();
+        Self { names, root: root.clone(), referrers, reached, unreadable, withheld: Vec::new() }
     }
 
     /// Layers that keep it.
@@ -90,8 +104,14 @@ impl Removal {
     }
 
     /// The files that go unless something else needs them.
-    pub(super) fn reached(&self) -> &HashMap<Digest, Stamp> {
+    pub(super) fn reached(&self) -> &HashMap<Digest, Option<Stamp>> {
         &self.reached
+    }
+
+    /// Manifests of it that nobody can read.
+    #[must_use]
+    pub fn unreadable(&self) -> &[Digest] {
+        &self.unreadable
     }
 
     fn takes(&self, entry: &Descriptor) -> bool {

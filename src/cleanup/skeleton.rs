@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Left, aside, blobs};
+use super::{Kept, Left, aside, blobs};
 use crate::oci::digest::Algorithm;
 use crate::source::folder::Folder;
 use crate::source::layout::{LayoutError, parse_index, read_file};
@@ -15,58 +16,59 @@ use crate::source::lock;
 const FILES: [&str; 2] = ["oci-layout", "index.json"];
 
 /// What became of a skeleton.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Removed {
-    /// Whether the folder went.
-    pub(super) folder: bool,
-    /// Bytes that came back on disk.
-    pub(super) freed: u64,
+#[derive(Debug, Clone)]
+pub(super) enum Fate {
+    /// It is gone, and so many bytes came back on disk.
+    Gone(u64),
+    /// It stays.
+    Stays(Kept),
 }
 
 /// Removes the folder if nothing but a layout's skeleton is in it.
 ///
 /// # Errors
 /// With what is left, and why.
-pub(super) fn remove(folder: &Folder) -> Result<Removed, Left> {
+pub(super) fn remove(folder: &Folder) -> Result<Fate, Left> {
     let root = folder.root();
     let left = |path: &Path| {
         let path = path.to_owned();
         move |source| Left { path, source }
     };
-    let Some(parts) = parts(root, folder, None).map_err(left(root))? else {
-        return Ok(Removed::default());
+    // A process of our number may have been killed here: in containers numbers come again.
+    sweep(root);
+    let freed = match parts(root, folder, None).map_err(left(root))? {
+        Parts::All(parts) => blobs::would_free(parts.iter()),
+        Parts::Foreign(path) => return Ok(Fate::Stays(Kept::Holds(path))),
     };
-    let removed = Removed { folder: true, freed: blobs::would_free(parts.iter()) };
     let aside = root.with_file_name(format!("{}{}", prefix(root), std::process::id()));
     // Moved away first, so that nobody ever sees half a skeleton.
     match fs::rename(root, &aside) {
         Ok(()) => {}
         // A mount point, as volumes of containers are: its space is free, and the folder isn't ours to take.
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Ok(Removed::default()),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Ok(Fate::Stays(Kept::MountPoint)),
         // A folder of an image's lower layer, in a container (Linux, overlayfs: redirect_dir).
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            return dissolve(root).map(|()| removed).map_err(left(root));
+            return dissolve(root).map(|()| Fate::Gone(freed)).map_err(left(root));
         }
         Err(error) => return Err(left(root)(error)),
     }
     // A builder may have been quicker by a hair, and a folder in it may be a mount point: then all goes back.
-    let gone = self::parts(&aside, folder, None).and_then(|parts| match parts {
-        Some(_) => match dissolve(&aside) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(false),
-            dissolved => dissolved.map(|()| true),
-        },
-        None => Ok(false),
+    let fate = self::parts(&aside, folder, None).and_then(|parts| match parts {
+        Parts::All(_) => dissolve(&aside).map(|()| Fate::Gone(freed)),
+        Parts::Foreign(path) => Ok(Fate::Stays(Kept::Holds(path))),
     });
-    match gone {
-        Ok(true) => Ok(removed),
+    if matches!(fate, Ok(Fate::Gone(_))) {
+        return Ok(Fate::Gone(freed));
+    }
+    if let Some(gone) = FILES.iter().find(|file| fs::symlink_metadata(aside.join(file)).is_err()) {
         // Nobody should take the half of a skeleton for a layout. Whoever sweeps next removes it.
-        Err(source) if FILES.iter().any(|file| fs::symlink_metadata(aside.join(file)).is_err()) => {
-            Err(Left { path: aside, source })
-        }
-        kept => {
-            fs::rename(&aside, root).map_err(left(&aside))?;
-            kept.map(|_| Removed::default()).map_err(left(root))
-        }
+        let source = fate.err().unwrap_or_else(|| io::Error::other(format!("its {gone} can't be looked at")));
+        return Err(Left { path: aside, source });
+    }
+    fs::rename(&aside, root).map_err(left(&aside))?;
+    match fate {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(Fate::Stays(Kept::MountPoint)),
+        fate => fate.map_err(left(root)),
     }
 }
 
@@ -74,9 +76,18 @@ pub(super) fn remove(folder: &Folder) -> Result<Removed, Left> {
 ///
 /// # Errors
 /// When the folder can't be read.
-pub(super) fn would_remove(folder: &Folder, going: &HashSet<PathBuf>) -> io::Result<Removed> {
-    let parts = parts(folder.root(), folder, Some(going))?;
-    Ok(parts.map_or_else(Removed::default, |parts| Removed { folder: true, freed: blobs::would_free(parts.iter()) }))
+pub(super) fn would_remove(folder: &Folder, going: &HashSet<PathBuf>) -> io::Result<Fate> {
+    let root = folder.root();
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
+    if let Some(parent) = root.parent()
+        && device(root)? != device(parent)?
+    {
+        return Ok(Fate::Stays(Kept::MountPoint));
+    }
+    Ok(match parts(root, folder, Some(going))? {
+        Parts::All(parts) => Fate::Gone(blobs::would_free(parts.iter())),
+        Parts::Foreign(path) => Fate::Stays(Kept::Holds(path)),
+    })
 }
 
 /// Removes what crashes left of skeletons beside the layout at `root`: nothing is named in them, and nobody works at them.
@@ -96,7 +107,7 @@ pub(crate) fn sweep(root: &Path) -> bool {
         // Whoever is at it has it locked.
         if let Ok(Some(_lock)) = lock::alone(&entry.path(), || false)
             && let Ok(folder) = Folder::new(&entry.path(), false)
-            && let Ok(Some(_)) = parts(folder.root(), &folder, None)
+            && let Ok(Parts::All(_)) = parts(folder.root(), &folder, None)
         {
             swept |= dissolve(folder.root()).is_ok();
         }
@@ -130,19 +141,28 @@ fn remove_empty(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// What is in a folder.
+enum Parts {
+    /// These, and nothing but a skeleton.
+    All(Vec<PathBuf>),
+    /// Something else, relative to the folder.
+    Foreign(PathBuf),
+}
+
 /// All files and folders of a skeleton: `oci-layout`, an index without entries, and empty folders that builders make. Some may
-/// be gone already; where there is `going` those in it are as good as that, and so are the index's entries. `None` if there is
-/// something else.
-fn parts(root: &Path, folder: &Folder, going: Option<&HashSet<PathBuf>>) -> io::Result<Option<Vec<PathBuf>>> {
+/// be gone already; where there is `going` those in it are as good as that, and so are the index's entries.
+fn parts(root: &Path, folder: &Folder, going: Option<&HashSet<PathBuf>>) -> io::Result<Parts> {
     let is_file = |kind: fs::FileType| kind.is_file() || folder.follows_symlinks() && kind.is_symlink();
     let goes = |path: &Path| going.is_some_and(|going| going.contains(path));
-    let is_empty = |folder: &Path| -> io::Result<bool> {
+    // The first thing in a folder that doesn't go.
+    let holds = |folder: &Path| -> io::Result<Option<PathBuf>> {
         for entry in fs::read_dir(folder)? {
-            if !goes(&entry?.path()) {
-                return Ok(false);
+            let path = entry?.path();
+            if !goes(&path) {
+                return Ok(Some(path));
             }
         }
-        Ok(true)
+        Ok(None)
     };
     let mut parts = vec![root.to_owned()];
     for entry in fs::read_dir(root)? {
@@ -151,35 +171,36 @@ fn parts(root: &Path, folder: &Folder, going: Option<&HashSet<PathBuf>>) -> io::
         if goes(&path) {
             continue;
         }
-        let expected = match entry.file_name().to_str() {
-            Some("oci-layout") => is_file(kind),
-            Some("index.json") => {
+        let foreign = match entry.file_name().to_str() {
+            Some("oci-layout") if is_file(kind) => None,
+            Some("index.json") if is_file(kind) => {
                 let read = || read_file(root, "index.json", folder.follows_symlinks());
                 let is_empty = || match read().and_then(|bytes| parse_index(root, &bytes)) {
                     Ok(entries) => Ok(entries.is_empty()),
                     Err(LayoutError::Unreadable { source, .. }) => Err(source),
                     Err(_) => Ok(false),
                 };
-                is_file(kind) && (going.is_some() || is_empty()?)
+                if going.is_some() || is_empty()? { None } else { Some(path.clone()) }
             }
             // containerd's content store, which buildx writes through, leaves this one.
-            Some("ingest") => kind.is_dir() && is_empty(&path)?,
+            Some("ingest") if kind.is_dir() => holds(&path)?,
             Some("blobs") if kind.is_dir() => {
-                let mut empty = true;
+                let mut foreign = None;
                 for folder in fs::read_dir(&path)? {
                     let folder = folder?;
                     let known = Algorithm::ALL.iter().any(|a| folder.file_name() == a.name());
-                    empty &= known && folder.file_type()?.is_dir() && is_empty(&folder.path())?;
+                    let is_ours = known && folder.file_type()?.is_dir();
+                    foreign = foreign.or(if is_ours { holds(&folder.path())? } else { Some(folder.path()) });
                     parts.push(folder.path());
                 }
-                empty
+                foreign
             }
-            _ => false,
+            _ => Some(path.clone()),
         };
-        if !expected {
-            return Ok(None);
+        if let Some(foreign) = foreign {
+            return Ok(Parts::Foreign(foreign.strip_prefix(root).unwrap_or(&foreign).to_owned()));
         }
         parts.push(path);
     }
-    Ok(Some(parts))
+    Ok(Parts::All(parts))
 }

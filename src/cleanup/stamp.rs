@@ -1,10 +1,13 @@
 //! Tells a blob's file from another that somebody puts in its place.
 
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+use super::blobs;
 
 /// What changes when a file is written to, and when another takes its name. Not its change time, which another name of the
 /// same file changes, too; nor its device, which isn't the same after every mount.
@@ -24,8 +27,14 @@ impl Stamp {
     }
 
     /// What the file at `path` looks like, a symbolic link as one; none if there is none.
-    #[must_use]
-    pub fn at(path: &Path) -> Option<Self> {
-        fs::symlink_metadata(path).ok().map(|metadata| Self::of(&metadata))
+    ///
+    /// # Errors
+    /// When it can't be looked at.
+    pub fn at(path: &Path) -> io::Result<Option<Self>> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some(Self::of(&metadata))),
+            Err(error) if blobs::is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

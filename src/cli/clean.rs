@@ -88,7 +88,8 @@ fn tell(
                 line(&text);
             }
         }
-        Err(error) => _ = super::fail(None, error),
+        // Which image it is that stays.
+        Err(error) => _ = super::fail(Some(source), error),
     }
     let cleaned = match outcome {
         Ok(cleaned) => Some(cleaned),
@@ -113,16 +114,14 @@ fn lines(place: &Place, cleaned: &Cleaned) -> String {
     let lines: Vec<String> = match place {
         Place::Path { path, .. } if cleaned.file == Some(true) => vec![path.display().to_string()],
         Place::Path { path, .. } => {
-            let of = |image: &ecr_push::source::layout::Listed| match image.names.as_slice() {
-                [] => vec![format!("{}@{}", path.display(), image.digest)],
-                names => names.iter().map(|name| format!("{}:{name}", path.display())).collect(),
-            };
-            cleaned.images.iter().flat_map(of).collect()
+            let unnamed = cleaned.images.iter().filter(|image| image.names.is_empty());
+            let names = cleaned.names.iter().map(|name| format!("{}:{name}", path.display()));
+            names.chain(unnamed.map(|image| format!("{}@{}", path.display(), image.digest))).collect()
         }
         Place::Engine { .. } => cleaned.names.iter().map(|name| format!("docker-daemon:{name}")).collect(),
         Place::StandardInput => Vec::new(),
     };
-    lines.into_iter().map(|text| render::printable(&text).replace('\n', "\u{fffd}") + "\n").collect()
+    lines.into_iter().map(|text| render::one_line(&text) + "\n").collect()
 }
 
 fn document(source: &str, dry_run: bool, outcome: &Result<Cleaned, Error>, status: u8) -> Value {

@@ -1,7 +1,7 @@
 //! Standard output's `json`: one document, documented in the README. Fields are added and never changed.
 
 use ecr_push::cause::chain;
-use ecr_push::cleanup::Cleaned;
+use ecr_push::cleanup::{Cleaned, Kept};
 use ecr_push::error::Error;
 use ecr_push::push::{Count, TagOutcome};
 use ecr_push::report::{Cleanup, DestinationReport, Report};
@@ -105,6 +105,10 @@ pub(super) fn cleaned(status: &str, cleaned: &Cleaned) -> Value {
             "orphansRemoved": cleaned.orphans,
             "bytesFreed": cleaned.freed,
             "folderRemoved": cleaned.folder,
+            "folderKept": cleaned.kept.as_ref().map(|kept| match kept {
+                Kept::MountPoint => json!({"reason": "mountPoint", "path": null}),
+                Kept::Holds(path) => json!({"reason": "holdsMore", "path": path.to_string_lossy()}),
+            }),
         }),
     }
 }

@@ -1,7 +1,7 @@
 //! Words for people: sizes, blobs, errors, and what a run amounted to.
 
 use ecr_push::cause::chain;
-use ecr_push::cleanup::Cleaned;
+use ecr_push::cleanup::{Cleaned, Kept};
 use ecr_push::error::Error;
 use ecr_push::image::Role;
 use ecr_push::report::{Cleanup, Report};
@@ -9,7 +9,17 @@ use indicatif::DecimalBytes;
 
 /// A text without control characters but for the ends of lines: names and answers come from others.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if c != '\n' && is_control(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same in one line.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if is_control(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a character moves others: what controls a terminal, and what turns the direction of text (Unicode, UAX #9).
+fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A number of bytes.
@@ -115,15 +125,22 @@ pub(super) fn cleaned(cleaned: &Cleaned, dry_run: bool) -> String {
     if cleaned.names.is_empty() && cleaned.images.is_empty() && cleaned.blobs == 0 && !cleaned.folder {
         return format!("{head}: nothing to remove");
     }
-    let names: Vec<String> = cleaned.names.iter().map(|name| format!(":{name}")).collect();
-    if cleaned.blobs == 0 && !cleaned.folder && !names.is_empty() {
-        return format!("{head}: {} {gone}; its blobs stay, for something else needs them", names.join(" "));
-    }
+    let unnamed = cleaned.images.iter().filter(|image| image.names.is_empty());
+    let unnamed = unnamed.map(|image| format!("@{}", image.digest.short()));
+    let names: Vec<String> = cleaned.names.iter().map(|name| format!(":{}", one_line(name))).chain(unnamed).collect();
     let names = if names.is_empty() { String::new() } else { format!("{} {gone}, ", names.join(" ")) };
+    let stays = match &cleaned.kept {
+        None => String::new(),
+        Some(Kept::MountPoint) => "; the folder stays: it is a mount point, or has one".to_owned(),
+        Some(Kept::Holds(path)) => format!("; the folder stays: {} is in it", one_line(&path.display().to_string())),
+    };
+    if cleaned.blobs == 0 && !cleaned.folder {
+        return format!("{head}: {names}and no blob {removed}{stays}");
+    }
     let orphans = match cleaned.orphans {
         0 => String::new(),
         orphans => format!(" ({orphans} that nothing named)"),
     };
     let folder = if cleaned.folder { " and the folder" } else { "" };
-    format!("{head}: {names}{}{orphans}{folder} {removed}; {bytes} {freed}", number(cleaned.blobs, "blob"))
+    format!("{head}: {names}{}{orphans}{folder} {removed}; {bytes} {freed}{stays}", number(cleaned.blobs, "blob"))
 }

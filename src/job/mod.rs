@@ -205,7 +205,6 @@ pub async fn clean(
     let names: Vec<String> = report.destinations.iter().flat_map(tagged).collect();
     report.cleanup = match origin.clean(&names, &job.options, reporter, cancel).await? {
         Ok(cleaned) => Cleanup::Done(cleaned),
-        Err(CleanupError::Locked { .. }) if cancel.is_cancelled() => interrupted(Error::Interrupted { open: 0 }),
         Err(error @ (CleanupError::Interrupted { .. } | CleanupError::EngineInterrupted { .. })) => {
             interrupted(Error::Cleanup(error))
         }

@@ -340,8 +340,8 @@ impl Origin {
                 planned
             }),
             Self::Archive(removal) => tokio::task::spawn_blocking(move || archive::plan(&removal)),
-            Self::Engine { image, .. } => {
-                return Ok(cleanup::engine::plan(&image, image.named.as_deref(), pushed));
+            Self::Engine { engine, image } => {
+                return Ok(cleanup::engine::plan(&engine, &image, image.named.as_deref(), pushed).await);
             }
         };
         planning.await.map_err(Error::task)

@@ -100,7 +100,7 @@ pub enum LayoutError {
         images: Vec<Listed>,
     },
     /// What was chosen isn't there.
-    #[error("{path} holds no image {wanted}; it holds:\n{}", list(images))]
+    #[error("{path} holds no image {wanted}; it holds {}", or_none(images))]
     NoSuchImage {
         /// The folder.
         path: PathBuf,
@@ -147,6 +147,10 @@ pub(crate) fn list(images: &[Listed]) -> String {
         format!("  @{}{names}", image.digest)
     };
     images.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn or_none(images: &[Listed]) -> String {
+    if images.is_empty() { "none".to_owned() } else { format!("these:\n{}", list(images)) }
 }
 
 fn enumerate(defects: &[Defect]) -> String {

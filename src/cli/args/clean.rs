@@ -29,7 +29,12 @@ nothing else is in it. An archive is removed if no other image is in it, an engi
 With --keep, --older-than or --prune-orphans and no choice the layout is kept in order instead: of the names those go that both \
 --keep and --older-than let go, and without these two no image at all.
 
-Standard output has a line for each name that went, or would go.
+A clean-up that was cut short is ended by the next one of that layout; where SOURCE chooses none, that is all that happens. Another \
+ecr-push that uses the layout is waited for, ten times --timeout at most. What refers to the image and has a name of its own \
+stays.
+
+Standard output has a line for each name that went, or would go. Every option can be given as ECR_PUSH_<OPTION> in the \
+environment. --ca-file and the timeouts are for an engine behind a port.
 
 Exit status: 0 done, or nothing to do; 2 the command line is wrong; 3 SOURCE is missing or malformed; 7 something is left, and \
 named; 130, 143 interrupted.";

@@ -26,6 +26,9 @@ pub(crate) enum Typed {
     Inspect(Box<InspectArgs>),
 }
 
+/// The commands that there are.
+pub(crate) const NAMES: [&str; 3] = [CLEAN, "doctor", INSPECT];
+
 /// The names of commands.
 const CLEAN: &str = "clean";
 const INSPECT: &str = "inspect";
@@ -54,17 +57,31 @@ pub(crate) fn parse(
     let typed = command().try_get_matches_from(&argv)?;
     // Behind the name of the program, or of the command.
     let (at, from_environment) = match typed.subcommand() {
-        Some((CLEAN, typed)) => (2, environment::options(&CleanArgs::command(), typed, environment)?),
-        Some((INSPECT, typed)) => (2, environment::options(&InspectArgs::command(), typed, environment)?),
-        Some((_, typed)) => (2, environment::options(&DoctorArgs::command(), typed, environment)?),
+        Some((CLEAN, typed)) => {
+            (2, environment::options(&CleanArgs::command().bin_name("ecr-push clean"), typed, environment)?)
+        }
+        Some((INSPECT, typed)) => {
+            (2, environment::options(&InspectArgs::command().bin_name("ecr-push inspect"), typed, environment)?)
+        }
+        Some((_, typed)) => {
+            (2, environment::options(&DoctorArgs::command().bin_name("ecr-push doctor"), typed, environment)?)
+        }
         None => (1, environment::options(&PushArgs::command(), &typed, environment)?),
     };
     let (before, after) = argv.split_at(at.min(argv.len()));
     let with_environment = before.iter().cloned().chain(from_environment).chain(after.iter().cloned());
     let matches = command().try_get_matches_from(with_environment)?;
     match matches.subcommand() {
-        Some((CLEAN, matches)) => Ok(Typed::Clean(Box::new(CleanArgs::from_arg_matches(matches)?))),
-        Some((INSPECT, matches)) => Ok(Typed::Inspect(Box::new(InspectArgs::from_arg_matches(matches)?))),
+        Some((CLEAN, matches)) => {
+            let typed = CleanArgs::from_arg_matches(matches)?;
+            let source = unmasked(typed.source);
+            Ok(Typed::Clean(Box::new(CleanArgs { source, ..typed })))
+        }
+        Some((INSPECT, matches)) => {
+            let typed = InspectArgs::from_arg_matches(matches)?;
+            let source = unmasked(typed.source);
+            Ok(Typed::Inspect(Box::new(InspectArgs { source, ..typed })))
+        }
         Some((_, matches)) => Ok(Typed::Doctor(Box::new(DoctorArgs::from_arg_matches(matches)?))),
         None => {
             let typed = PushArgs::from_arg_matches(&matches)?;

@@ -43,6 +43,12 @@ pub(super) enum SettingsError {
         /// The command.
         command: &'static str,
     },
+    /// Options before a command make that SOURCE.
+    #[error("options stand behind the command: ecr-push {command} …; a folder of that name is written ./{command}")]
+    OptionsFirst {
+        /// The command.
+        command: &'static str,
+    },
     /// SOURCE isn't UTF-8.
     #[error("SOURCE is not UTF-8: {0:?}")]
     SourceText(OsString),
@@ -126,10 +132,10 @@ pub(super) enum SettingsError {
         option: &'static str,
     },
     /// An option of a clean-up that isn't asked for.
-    #[error("--prune-orphans is for a clean-up, and --cleanup is not given")]
+    #[error("--prune-orphans (or ECR_PUSH_PRUNE_ORPHANS) is for a clean-up, and --cleanup is not given")]
     NoCleanup,
     /// One image, and something for all of them.
-    #[error("{option} goes through all images of a layout, and SOURCE chooses one")]
+    #[error("{option} (or its environment variable) goes through all images of a layout, and SOURCE chooses one")]
     Chosen {
         /// The option.
         option: &'static str,
@@ -192,6 +198,9 @@ impl Settings {
     pub(super) fn of(args: PushArgs) -> Result<Self, SettingsError> {
         if let Some(command) = COMMANDS.into_iter().find(|command| args.source == *command) {
             return Err(SettingsError::Command { command });
+        }
+        if let Some(command) = args::NAMES.into_iter().find(|command| args.source == **command) {
+            return Err(SettingsError::OptionsFirst { command });
         }
         let destinations =
             args.destinations.iter().map(|text| Reference::parse(text)).collect::<Result<Vec<_>, _>>()?;
@@ -504,7 +513,7 @@ mod tests {
     fn every_error_has_a_golden_case() {
         let all = names! {
             Source, Command, SourceText, Reference, Platform, MountFrom, Level, Url, OneEndpoint, StrayHost, LookAlike, Region, NoAlias, RoleArn,
-            NoRole, NoCreation, NoCleanup, Chosen, NotOnPublic, RepositoryTag, NoScan, DigestFile,
+            NoRole, NoCreation, NoCleanup, Chosen, OptionsFirst, NotOnPublic, RepositoryTag, NoScan, DigestFile,
         };
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/cli/command-line");
         let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

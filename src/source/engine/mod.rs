@@ -250,6 +250,20 @@ impl Engine {
         }
     }
 
+    /// Sees that no container uses an image.
+    ///
+    /// # Errors
+    /// [`EngineError::InUse`] when one does.
+    pub async fn is_unused(&self, image: &str) -> Result<(), EngineError> {
+        let containers = self.containers(image).await?;
+        if containers.is_empty() {
+            return Ok(());
+        }
+        let (endpoint, image) = (self.endpoint(), image.to_owned());
+        let message = "it removes nothing that is used".to_owned();
+        Err(EngineError::InUse { endpoint, image, containers, message })
+    }
+
     /// The containers that use an image, running or not: their names, or their IDs where they have none.
     async fn containers(&self, image: &str) -> Result<Vec<String>, EngineError> {
         #[derive(Deserialize)]
