@@ -249,7 +249,9 @@ impl Maker<'_> {
 
     /// Gives a manifest its subject, its annotations and a place.
     fn finish(&mut self, media_type: &'static str, mut value: Value, mut edges: Vec<Edge>) -> Id {
-        if self.one_in(3)
+        let refers = super::LISTS_OF_OTHERS || value.get("list").is_none();
+        if refers
+            && self.one_in(3)
             && let Some(subject) = self.one_of_the_manifests()
             && self.model.things[subject].is_manifest()
         {
@@ -343,7 +345,7 @@ impl Maker<'_> {
             }
             let refers = |id: &Id| self.model.things[*id].subject() == Some(subject);
             let mut referrers: Vec<Id> = self.manifests.iter().copied().filter(refers).collect();
-            if self.one_in(8) {
+            if super::LISTS_OF_OTHERS && self.one_in(8) {
                 referrers.extend(self.one_of_the_manifests());
             }
             let (edges, children) = referrers.into_iter().map(|child| self.point(child, Role::Child)).unzip();

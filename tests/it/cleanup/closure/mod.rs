@@ -42,6 +42,9 @@ const LARGEST: usize = 6;
 /// How often an image of one layout is cleaned.
 const STEPS: usize = 12;
 
+/// Whether lists of referrers may list what refers to something else, or refer to something themselves.
+const LISTS_OF_OTHERS: bool = false;
+
 /// Whether an `index.json` of several blocks that goes with its folder counts as it was before the images left it.
 const INDEX_AS_IT_WAS: bool = false;
 
