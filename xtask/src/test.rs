@@ -22,7 +22,7 @@ const UNKNOWNS: (&str, &str) = ("ECR_PUSH_TEST_UNKNOWNS", "other");
 
 /// Modules of the integration tests to which those answers make no difference: they ask others, turn the answers
 /// themselves, or ask nobody at all.
-const OTHERWISE: [&str; 14] = [
+const OTHERWISE: [&str; 17] = [
     "real",
     "unknowns",
     "golden",
@@ -37,6 +37,9 @@ const OTHERWISE: [&str; 14] = [
     "signals::moments",
     "cleanup::kill",
     "cleanup::faults",
+    "cleanup::closure",
+    "cleanup::freed",
+    "cleanup::others",
 ];
 
 /// How a step ended.
