@@ -225,15 +225,11 @@ impl<'a> State<'a> {
             let asked = if let Choice::Name(name) = choice { named(at, name) } else { true };
             self.model.entries[at].thing == root && asked
         };
-        let another = self.entries.iter().any(|at| self.model.entries[*at].thing == root && !ours(*at));
         // What says something of an image goes with it: the entries, each with what it says that of.
         let says = |at: usize| carried.referrers.get(&self.model.entries[at].thing).copied();
         let mut going: BTreeSet<usize> = self.entries.iter().copied().filter(|at| ours(*at)).collect();
-        let mut with: BTreeMap<usize, Id> = BTreeMap::new();
-        if !another {
-            with =
-                self.entries.iter().filter(|at| !going.contains(at)).filter_map(|at| Some((*at, says(*at)?))).collect();
-        }
+        let rest = self.entries.iter().copied().filter(|at| !going.contains(at));
+        let mut with: BTreeMap<usize, Id> = rest.filter_map(|at| Some((at, says(at)?))).collect();
         let remaining = |with: &BTreeMap<usize, Id>| {
             let rest = self.entries.iter().copied().filter(|at| !going.contains(at) && !with.contains_key(at));
             self.needed(rest.collect::<Vec<_>>())
