@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cleanup::journal::Journal;
 use crate::cleanup::layout::Task;
 use crate::cleanup::oldest::{self, Age, Limits};
 use crate::cleanup::removal::{Names, Removal};
-use crate::cleanup::{self, Cleaned, CleanupError, archive, blobs, skeleton};
+use crate::cleanup::{self, Cleaned, archive, blobs, skeleton};
 use crate::clock;
 use crate::error::Error;
 use crate::event::{Event, Reporter};
@@ -25,8 +26,8 @@ use crate::reach::Access;
 use crate::source::archive::Archive;
 use crate::source::docker::DockerArchive;
 use crate::source::engine::{Engine, EngineSettings};
+use crate::source::folder::Folder;
 use crate::source::layout::{Layout, LayoutError};
-use crate::source::lock;
 use crate::source::{Choice, Form, Place, Source};
 
 /// How long a removal that may have begun is waited for when the run is stopped.
@@ -85,9 +86,9 @@ pub async fn clean(
 ) -> Result<Cleaned, Error> {
     let path = match &cleaning.source.place {
         Place::Path { path, said } if *said == Some(Form::Layout) || said.is_none() && path.is_dir() => {
-            let (path, reporter, cancel) = (path.clone(), reporter.clone(), cancel.clone());
-            let cleaning = tokio::task::spawn_blocking(move || in_layout(&path, &cleaning, &reporter, &cancel));
-            return cleaning.await.map_err(Error::task)?;
+            let (path, reporter, stop) = (path.clone(), reporter.clone(), cancel.clone());
+            let cleaning = tokio::task::spawn_blocking(move || in_layout(&path, &cleaning, &reporter, &stop));
+            return unless_late(cleaning, cancel).await;
         }
         _ if let Some(option) = cleaning.of_layouts() => return Err(Error::OnlyLayouts { option }),
         Place::StandardInput => return Err(Error::NothingToClean),
@@ -97,22 +98,31 @@ pub async fn clean(
         Place::Path { path, .. } => path.clone(),
     };
     let stop = cancel.clone();
-    let mut cleaning = tokio::task::spawn_blocking(move || in_archive(&path, &cleaning, || stop.is_cancelled()));
+    let cleaning = tokio::task::spawn_blocking(move || in_archive(&path, &cleaning, || stop.is_cancelled()));
+    unless_late(cleaning, cancel).await
+}
+
+/// What a removal comes to. Where the run is stopped, and reading takes longer than that, nothing goes any more.
+async fn unless_late(
+    mut cleaning: JoinHandle<Result<Cleaned, Error>>,
+    cancel: &CancellationToken,
+) -> Result<Cleaned, Error> {
     let late = async {
         cancel.cancelled().await;
         tokio::time::sleep(LAST).await;
     };
     tokio::select! {
         cleaned = &mut cleaning => cleaned.map_err(Error::task)?,
-        // Reading it may take a while, and nothing goes after that.
         () = late => Err(Error::Interrupted { open: 0 }),
     }
 }
 
-/// Removes what a crash left of a layout's folder that isn't at `path` any more; says whether there was such a thing.
+/// Removes what a crash left of a layout's folder that isn't at `path` any more; gives the bytes that came back on disk, or `None` if
+/// there was no such thing.
 #[must_use]
-pub fn remains(path: &Path) -> bool {
-    std::path::absolute(path).is_ok_and(|path| fs::symlink_metadata(&path).is_err() && skeleton::sweep(&path))
+pub fn remains(path: &Path) -> Option<u64> {
+    let path = std::path::absolute(path).ok()?;
+    if fs::symlink_metadata(&path).is_ok() { None } else { skeleton::sweep(&path) }
 }
 
 fn in_layout(
@@ -121,21 +131,21 @@ fn in_layout(
     reporter: &Arc<dyn Reporter>,
     cancel: &CancellationToken,
 ) -> Result<Cleaned, Error> {
-    let wait = || patience(path, cleaning.access.timeout, reporter, cancel);
-    let locked = |_| match cancel.is_cancelled() {
-        true => Error::Interrupted { open: 0 },
-        false => Error::Cleanup(CleanupError::Locked { path: path.to_owned() }),
+    let wait = patience(path, cleaning.access.timeout, reporter, cancel);
+    let unreadable = |source| LayoutError::Unreadable { path: path.to_owned(), source };
+    let folder = Folder::new(path, cleaning.follow_symlinks).map_err(unreadable)?;
+    if cleaning.dry_run {
+        let layout = Layout::open(path, cleaning.follow_symlinks)?;
+        return Ok(cleanup::layout::plan(&folder, &task(&layout, cleaning, reporter)?)?);
+    }
+    // Before anything is decided: a name may be given anew while somebody else is waited for. What is no layout isn't locked.
+    Layout::open(path, cleaning.follow_symlinks)?;
+    let Some(alone) = cleanup::layout::alone(&folder, wait, || cancel.is_cancelled())? else {
+        return Ok(Cleaned::default());
     };
-    let lock = lock::shared(path, wait()).map_err(locked)?;
     let layout = Layout::open(path, cleaning.follow_symlinks)?;
     let task = task(&layout, cleaning, reporter)?;
-    // Two who both share the folder would wait for each other for ever.
-    drop(lock);
-    let Some(folder) = layout.folder() else { return Ok(Cleaned::default()) };
-    if cleaning.dry_run {
-        return Ok(cleanup::layout::plan(folder, &task)?);
-    }
-    Ok(cleanup::layout::clean(folder, &task, wait(), || !cancel.is_cancelled())?)
+    Ok(cleanup::layout::clean(&folder, &task, &alone, || !cancel.is_cancelled())?)
 }
 
 /// What is to go from a layout.

@@ -43,32 +43,50 @@ pub struct Task {
     pub keeps_folder: bool,
 }
 
-/// Does a task in the layout in `folder`, and ends what a crash cut short there before.
+/// Takes the layout in `folder` for itself. While others use it `wait` is asked, and `false` gives up. `None` if the folder isn't
+/// there any more; what a crash left of it is gone then, too.
 ///
-/// Blocks. While others use the layout `wait` is asked, and `false` gives up; before each blob `go_on` is asked, and `false`
-/// leaves the rest to the next clean-up.
+/// Blocks.
+///
+/// # Errors
+/// When it can't be had. [`CleanupError::Interrupted`] where it `is_stopped`.
+pub fn alone(
+    folder: &Folder,
+    wait: impl FnMut() -> bool,
+    is_stopped: impl FnOnce() -> bool,
+) -> Result<Option<Lock>, CleanupError> {
+    let path = || folder.root().to_owned();
+    match lock::alone(folder.root(), wait) {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => {
+            skeleton::sweep(folder.root());
+            Ok(None)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_stopped() => {
+            Err(CleanupError::Interrupted { path: path(), cleaned: Cleaned::default(), left: 0 })
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(CleanupError::Locked { path: path() }),
+        Err(source) => Err(CleanupError::Kept { path: path(), what: "it can't be locked", source }),
+    }
+}
+
+/// Does a task in the layout in `folder`, which is `_alone` ours, and ends what a crash cut short there before.
+///
+/// Blocks. Before each blob `go_on` is asked, and `false` leaves the rest to the next clean-up.
 ///
 /// # Errors
 /// When something can't be removed; everything named then is still there, and what isn't was removed.
 pub fn clean(
     folder: &Folder,
     task: &Task,
-    wait: impl FnMut() -> bool,
+    _alone: &Lock,
     mut go_on: impl FnMut() -> bool,
 ) -> Result<Cleaned, CleanupError> {
     let root = folder.root();
     may_go(root, task)?;
-    let locked = locked(root, wait).map_err(|error| match error {
-        CleanupError::Locked { path } if !go_on() => {
-            CleanupError::Interrupted { path, cleaned: Cleaned::default(), left: 0 }
-        }
-        error => error,
-    });
-    let Some(_lock) = locked? else {
-        // Somebody else took the folder away: nothing is left to do but what a crash may have left beside it.
-        skeleton::sweep(root);
-        return Ok(Cleaned::default());
-    };
+    if !go_on() {
+        return Err(CleanupError::Interrupted { path: root.to_owned(), cleaned: Cleaned::default(), left: 0 });
+    }
     let Dropped { cleaned, victims, orphans, shrunk } = drop_entries(folder, task)?;
     let mut sweep =
         Sweep { folder, orphans, cleaned, left: Vec::new(), index: None, needed: HashSet::new(), named: true };
@@ -152,13 +170,6 @@ fn earlier(root: &Path) -> Result<Journal, CleanupError> {
     Journal::read(root).map_err(unreadable)
 }
 
-fn locked(root: &Path, wait: impl FnMut() -> bool) -> Result<Option<Lock>, CleanupError> {
-    lock::alone(root, wait).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => CleanupError::Locked { path: root.to_owned() },
-        _ => CleanupError::Kept { path: root.to_owned(), what: "it can't be locked", source: error },
-    })
-}
-
 /// What `index.json` was relieved of, and what can follow it.
 struct Dropped {
     cleaned: Cleaned,
@@ -196,7 +207,7 @@ fn try_to_drop_entries(folder: &Folder, task: &Task, journal: &Journal) -> Resul
             let path = root.join("index.json");
             let like = fs::metadata(&path).map_err(kept("index.json can't be looked at"))?;
             // A symbolic link's target stays.
-            let freed = fs::symlink_metadata(&path).map_or(0, |metadata| blobs::freed(&metadata));
+            let freed = fs::symlink_metadata(&path).ok().map(|metadata| blobs::freed(&metadata));
             let new = index::without(folder, &bytes, &going)?;
             let aside =
                 Aside::write(root.join(ASIDE), path, &new, &like).map_err(kept("a new index.json can't be written"))?;
@@ -204,8 +215,8 @@ fn try_to_drop_entries(folder: &Folder, task: &Task, journal: &Journal) -> Resul
                 continue;
             }
             aside.take_place().map_err(kept("the new index.json can't take its place"))?;
-            let now = fs::metadata(root.join("index.json")).map_or(0, |metadata| blobs::on_disk(&metadata));
-            shrunk = freed.cast_signed() - now.cast_signed();
+            let now = fs::metadata(root.join("index.json")).ok().map(|metadata| blobs::on_disk(&metadata));
+            shrunk = freed.zip(now).map_or(0, |(freed, now)| freed.cast_signed() - now.cast_signed());
         }
         return Ok(Dropped { cleaned: gone(&entries, &going, &taken), victims, orphans, shrunk });
     }

@@ -205,7 +205,7 @@ pub enum CleanupError {
         source: Box<CleanupError>,
     },
     /// The image's name is gone, and files are left.
-    #[error("these could not be removed:{}", lines(left))]
+    #[error("{}these could not be removed:{}", gone(cleaned), lines(left))]
     Left {
         /// What was removed.
         cleaned: Cleaned,
@@ -249,7 +249,7 @@ impl CleanupError {
 fn gone(cleaned: &Cleaned) -> String {
     match cleaned.names.as_slice() {
         [] => String::new(),
-        names => format!("{} is gone, and ", names.join(", ")),
+        names => format!("{} {} gone, and ", names.join(", "), be(names.len())),
     }
 }
 
@@ -259,11 +259,13 @@ fn progress(cleaned: &Cleaned, left: usize) -> String {
         return " before anything was removed".to_owned();
     }
     let name = match cleaned.names.as_slice() {
+        [] if cleaned.images.is_empty() => "nothing that was named is gone".to_owned(),
         [] => "the image is gone from its index".to_owned(),
         [name] => format!("{name} is gone"),
         names => format!("{} are gone", names.join(", ")),
     };
-    format!(": {name}, {} of its blobs {} removed, and {left} still to be", cleaned.blobs, be(cleaned.blobs))
+    let blobs = if cleaned.blobs == 1 { "blob is" } else { "blobs are" };
+    format!(": {name}, {} {blobs} removed, and {left} still to be", cleaned.blobs)
 }
 
 fn be(count: usize) -> &'static str {
@@ -307,9 +309,9 @@ mod tests {
             assert_eq!(error.to_string(), format!("clean-up of /l was interrupted{expected}"));
         };
         check(&[], 0, 0, " before anything was removed");
-        check(&[], 1, 2, ": the image is gone from its index, 1 of its blobs is removed, and 2 still to be");
-        check(&["a"], 0, 1, ": a is gone, 0 of its blobs are removed, and 1 still to be");
-        check(&["a", "b"], 3, 0, ": a, b are gone, 3 of its blobs are removed, and 0 still to be");
+        check(&[], 1, 2, ": nothing that was named is gone, 1 blob is removed, and 2 still to be");
+        check(&["a"], 0, 1, ": a is gone, 0 blobs are removed, and 1 still to be");
+        check(&["a", "b"], 3, 0, ": a, b are gone, 3 blobs are removed, and 0 still to be");
         let check = |names: &[&str], doubtful: Option<&str>, left: &[&str], expected: &str| {
             let left = left.iter().map(|name| (*name).to_owned()).collect();
             let doubtful = doubtful.map(str::to_owned);

@@ -78,8 +78,10 @@ impl Removal {
         };
         let subjects: HashMap<String, &Digest> =
             manifests.keys().copied().chain([root]).map(|digest| (digest.referrers_tag(), digest)).collect();
-        for entry in layout.entries().iter().filter(|entry| is_referrers_index(entry) && lists_ours(entry)) {
-            if let Some(subject) = entry.ref_name().and_then(|name| subjects.get(name)) {
+        for entry in layout.entries().iter().filter(|entry| is_referrers_index(entry)) {
+            if let Some(subject) = entry.ref_name().and_then(|name| subjects.get(name))
+                && lists_ours(entry)
+            {
                 referrers.insert(entry.digest.clone(), (*subject).clone());
             }
         }
@@ -148,8 +150,15 @@ pub(super) fn decide(folder: &Folder, entries: &[Descriptor], removals: &[Remova
             return Err(CleanupError::NameMoved { path, name, now });
         }
     }
-    let subject = |entry: &Descriptor| removals.iter().find_map(|removal| removal.referrers.get(&entry.digest));
-    let taken: Vec<bool> = entries.iter().map(|entry| removals.iter().any(|removal| removal.takes(entry))).collect();
+    let subjects: HashMap<&Digest, &Digest> = removals.iter().flat_map(|removal| &removal.referrers).collect();
+    let subject = |entry: &Descriptor| subjects.get(&entry.digest).copied();
+    let mut by_root: HashMap<&Digest, Vec<&Removal>> = HashMap::new();
+    for removal in removals {
+        by_root.entry(&removal.root).or_default().push(removal);
+    }
+    let is_named =
+        |entry: &Descriptor| by_root.get(&entry.digest).is_some_and(|all| all.iter().any(|it| it.takes(entry)));
+    let taken: Vec<bool> = entries.iter().map(is_named).collect();
     let mut going: Vec<bool> =
         entries.iter().zip(&taken).map(|(entry, taken)| *taken || subject(entry).is_some()).collect();
     let mut reach = Reach::of(folder);

@@ -36,10 +36,13 @@ pub(super) fn remove(folder: &Folder) -> Result<Fate, Left> {
     };
     // A process of our number may have been killed here: in containers numbers come again.
     sweep(root);
-    let freed = match parts(root, folder, None).map_err(left(root))? {
-        Parts::All(parts) => blobs::would_free(parts.iter()),
+    let parts = match parts(root, folder, None).map_err(left(root))? {
+        Parts::All(parts) => parts,
         Parts::Foreign(path) => return Ok(Fate::Stays(Kept::Holds(path))),
     };
+    let freed = blobs::would_free(parts.iter());
+    let folders: Vec<&PathBuf> =
+        parts.iter().filter(|path| path.parent().is_some_and(|it| it.ends_with("blobs"))).collect();
     let aside = root.with_file_name(format!("{}{}", prefix(root), std::process::id()));
     // Moved away first, so that nobody ever sees half a skeleton.
     match fs::rename(root, &aside) {
@@ -66,6 +69,10 @@ pub(super) fn remove(folder: &Folder) -> Result<Fate, Left> {
         return Err(Left { path: aside, source });
     }
     fs::rename(&aside, root).map_err(left(&aside))?;
+    for folder in folders.iter().filter(|folder| !folder.exists()) {
+        // Builders make it anew where they have to.
+        let _ = fs::create_dir(folder);
+    }
     match fate {
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(Fate::Stays(Kept::MountPoint)),
         fate => fate.map_err(left(root)),
@@ -91,14 +98,14 @@ pub(super) fn would_remove(folder: &Folder, going: &HashSet<PathBuf>) -> io::Res
 }
 
 /// Removes what crashes left of skeletons beside the layout at `root`: nothing is named in them, and nobody works at them.
-/// Says whether there was one.
-pub(crate) fn sweep(root: &Path) -> bool {
+/// Gives the bytes that came back on disk, or `None` if there was nothing.
+pub(crate) fn sweep(root: &Path) -> Option<u64> {
     let prefix = prefix(root);
     let is_ours = |name: &str| {
         name.strip_prefix(&prefix).is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
     };
     let beside = root.parent().and_then(|parent| fs::read_dir(parent).ok());
-    let mut swept = false;
+    let mut swept = None;
     for entry in beside.into_iter().flatten().flatten() {
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if !is_folder || !entry.file_name().to_str().is_some_and(is_ours) {
@@ -107,9 +114,12 @@ pub(crate) fn sweep(root: &Path) -> bool {
         // Whoever is at it has it locked.
         if let Ok(Some(_lock)) = lock::alone(&entry.path(), || false)
             && let Ok(folder) = Folder::new(&entry.path(), false)
-            && let Ok(Parts::All(_)) = parts(folder.root(), &folder, None)
+            && let Ok(Parts::All(parts)) = parts(folder.root(), &folder, None)
         {
-            swept |= dissolve(folder.root()).is_ok();
+            let freed = blobs::would_free(parts.iter());
+            if dissolve(folder.root()).is_ok() {
+                swept = Some(swept.unwrap_or(0) + freed);
+            }
         }
     }
     swept
@@ -129,7 +139,11 @@ fn dissolve(root: &Path) -> io::Result<()> {
         remove_empty(&root.join(folder))?;
     }
     for file in FILES {
-        aside::remove(&root.join(file))?;
+        // Only a folder that is busy is a mount point.
+        aside::remove(&root.join(file)).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => io::Error::other(error),
+            _ => error,
+        })?;
     }
     fs::remove_dir(root)
 }

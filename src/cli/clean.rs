@@ -52,11 +52,11 @@ pub(super) async fn run(settings: CleanSettings) -> u8 {
 pub(super) fn remains(source: &str, output: Output, quiet: bool) -> Option<u8> {
     // The path may have a choice behind it.
     let ends = source.rmatch_indices([':', '@']).map(|(at, _)| at);
-    let path = std::iter::once(source.len())
+    let (path, freed) = std::iter::once(source.len())
         .chain(ends)
         .map(|end| Path::new(&source[..end]))
-        .find(|path| clean::remains(path))?;
-    let cleaned = Cleaned { folder: true, ..Cleaned::default() };
+        .find_map(|path| Some((path, clean::remains(path)?)))?;
+    let cleaned = Cleaned { folder: true, freed, ..Cleaned::default() };
     let place = Place::Path { path: path.to_owned(), said: None };
     Some(tell(source, &place, false, output, quiet, &Ok(cleaned), None))
 }
@@ -73,7 +73,7 @@ fn tell(
     let status = match outcome {
         Ok(_) => 0,
         Err(Error::Interrupted { .. }) => {
-            line("interrupted: SOURCE is untouched");
+            line("interrupted: nothing is removed any more; what had begun the next clean-up ends");
             return caught.unwrap_or(INTERRUPTED);
         }
         Err(error) => error.status(),

@@ -367,7 +367,11 @@ impl Origin {
                 let task = Task { removals: vec![removal], orphans, keeps_folder: false };
                 let stop = cancel.clone();
                 let go_on = move || !stop.is_cancelled();
-                let cleaning = tokio::task::spawn_blocking(move || cleanup::layout::clean(&folder, &task, wait, go_on));
+                let cleaning =
+                    tokio::task::spawn_blocking(move || match cleanup::layout::alone(&folder, wait, || !go_on())? {
+                        Some(alone) => cleanup::layout::clean(&folder, &task, &alone, go_on),
+                        None => Ok(Cleaned::default()),
+                    });
                 cleaning.await.map_err(Error::task)
             }
             Self::Archive(removal) => {

@@ -204,8 +204,8 @@ pub struct Layout {
     files: Files,
     path: PathBuf,
     entries: Vec<Descriptor>,
-    /// The entries whose manifest can be read and names a subject.
-    subjects: HashMap<Digest, Digest>,
+    /// What can be read and names a subject, with that.
+    referrers: Vec<(Descriptor, Digest)>,
 }
 
 impl Layout {
@@ -245,8 +245,8 @@ impl Layout {
             return Err(LayoutError::Version { path: path.to_owned(), found: marker.image_layout_version });
         }
         let entries = parse_index(path, &files.document(path, "index.json")?)?;
-        let mut layout = Self { files, path: path.to_owned(), entries, subjects: HashMap::new() };
-        layout.subjects = layout.find_subjects();
+        let mut layout = Self { files, path: path.to_owned(), entries, referrers: Vec::new() };
+        layout.referrers = layout.find_referrers();
         Ok(layout)
     }
 
@@ -275,17 +275,19 @@ impl Layout {
     #[must_use]
     pub fn images(&self) -> Vec<Listed> {
         let present: HashSet<&Digest> = self.entries.iter().map(|entry| &entry.digest).collect();
-        let mut images: Vec<Listed> = Vec::new();
+        let here = self.referrers.iter().filter(|(_, subject)| present.contains(subject));
+        let refers: HashSet<&Digest> = here.map(|(entry, _)| &entry.digest).collect();
+        let (mut images, mut places): (Vec<Listed>, HashMap<&Digest, usize>) = (Vec::new(), HashMap::new());
         for entry in &self.entries {
-            let refers = self.subjects.get(&entry.digest).is_some_and(|subject| present.contains(subject));
-            if refers || is_referrers_index(entry) || entry.media_type.kind() == Kind::Other {
+            let is_other = is_referrers_index(entry) || entry.media_type.kind() == Kind::Other;
+            if is_other || refers.contains(&entry.digest) {
                 continue;
             }
-            let name = entry.ref_name().map(str::to_owned);
-            match images.iter_mut().find(|image| image.digest == entry.digest) {
-                Some(image) => image.names.extend(name),
-                None => images.push(Listed { digest: entry.digest.clone(), names: name.into_iter().collect() }),
-            }
+            let at = *places.entry(&entry.digest).or_insert_with(|| {
+                images.push(Listed { digest: entry.digest.clone(), names: Vec::new() });
+                images.len() - 1
+            });
+            images[at].names.extend(entry.ref_name().map(str::to_owned));
         }
         images
     }
@@ -406,30 +408,26 @@ impl Layout {
 
     /// A referrer of what was seen that wasn't seen itself.
     fn referrer_of(&self, seen: &HashSet<Digest>) -> Option<Descriptor> {
-        let wanted = |entry: &Descriptor| {
-            !seen.contains(&entry.digest)
-                && self.subjects.get(&entry.digest).is_some_and(|subject| seen.contains(subject))
-        };
-        let listed = self.entries.iter().filter(|entry| is_referrers_index(entry));
-        let in_lists =
-            listed.flat_map(|list| self.manifest_of(list).map(|m| m.children().to_vec()).unwrap_or_default());
-        self.entries.iter().cloned().chain(in_lists).find(wanted)
+        let wanted = |(entry, subject): &&(Descriptor, Digest)| !seen.contains(&entry.digest) && seen.contains(subject);
+        self.referrers.iter().find(wanted).map(|(entry, _)| entry.clone())
     }
 
-    /// The subjects of all entries, and of those in referrers indexes, that can be read; defects are for whoever pushes them.
-    fn find_subjects(&self) -> HashMap<Digest, Digest> {
-        let mut subjects = HashMap::new();
+    /// What refers to something, each with its subject: of the entries, and of those in referrers indexes behind them, those
+    /// that can be read; defects are for whoever pushes them.
+    fn find_referrers(&self) -> Vec<(Descriptor, Digest)> {
+        let (mut entries, mut listed) = (Vec::new(), Vec::new());
         for entry in &self.entries {
             let Some(manifest) = self.manifest_of(entry) else { continue };
-            let children = if is_referrers_index(entry) { manifest.children() } else { &[] };
-            let listed = children.iter().filter_map(|child| self.manifest_of(child));
-            for manifest in listed.chain([manifest.clone()]) {
-                if let Some(subject) = manifest.subject {
-                    subjects.insert(manifest.digest, subject.digest);
+            if is_referrers_index(entry) {
+                for child in manifest.children() {
+                    let subject = self.manifest_of(child).and_then(|manifest| manifest.subject);
+                    listed.extend(subject.map(|subject| (child.clone(), subject.digest)));
                 }
             }
+            entries.extend(manifest.subject.map(|subject| (entry.clone(), subject.digest)));
         }
-        subjects
+        entries.append(&mut listed);
+        entries
     }
 
     /// The manifest that a descriptor describes, if it is one that can be read.

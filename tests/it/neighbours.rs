@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use ecr_push::cleanup::layout::{Task, clean};
+use ecr_push::cleanup::layout::{Task, alone, clean};
 use ecr_push::cleanup::removal::Removal;
 use ecr_push::oci::digest::Digest;
 use ecr_push::source::Choice;
@@ -159,7 +159,8 @@ proptest! {
         let chosen = layout.choose(&choice).unwrap();
         let image = layout.read(&chosen, &[], true).unwrap();
         let task = Task { removals: vec![Removal::of(&layout, &image, &chosen)], ..Task::default() };
-        clean(layout.folder().unwrap(), &task, || false, || true).unwrap();
+        let alone = alone(layout.folder().unwrap(), || false, || false).unwrap().unwrap();
+        clean(layout.folder().unwrap(), &task, &alone, || true).unwrap();
 
         prop_assert!(made.blob(digest(&orphan)).exists());
         let entries = made.entries();

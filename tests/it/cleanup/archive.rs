@@ -73,9 +73,9 @@ fn is_kept(bytes: &[u8], choice: &str, words: &[&str]) {
 fn the_file_stays_when_something_in_it_was_not_pushed() {
     let several = Layout::fixture("good/several-images");
     let other = several.named("registry.example/team/app:v2");
-    let words = [&*format!("@{other}"), ":registry.example/team/app:v2", "was not pushed"];
+    let words = [&*format!("@{other}"), ":registry.example/team/app:v2", "more than this image"];
     is_kept(&Tar::of(&several).end(), ":v1", &words);
-    is_kept(&saved(&["a", "b"]).end(), ":a:v1", &[":b:v1", "was not pushed"]);
+    is_kept(&saved(&["a", "b"]).end(), ":a:v1", &[":b:v1", "more than this image"]);
     let held = Layout::fixture("good/non-distributable-held");
     is_kept(&Tar::of(&held).end(), "", &["non-distributable layers"]);
 }
@@ -86,10 +86,10 @@ fn what_is_in_the_file_for_others_counts() {
     let beside = saved(&["a"]).raw(&Tar::of(&Layout::fixture("good/one-manifest")).cut());
     let (_folder, path) = archive(&beside.end());
     let source = format!("oci-archive:{}", path.display());
-    push(Path::new(&source)).exits(7).says([":a:v1", "was not pushed"]);
+    push(Path::new(&source)).exits(7).says([":a:v1", "more than this image"]);
     // And so there is for `skopeo copy oci-archive:`.
     let source = format!("docker-archive:{}", path.display());
-    push(Path::new(&source)).exits(7).says(["was not pushed", &Layout::fixture("good/one-manifest").root()]);
+    push(Path::new(&source)).exits(7).says(["more than this image", &Layout::fixture("good/one-manifest").root()]);
     assert!(path.exists());
 }
 

@@ -292,7 +292,7 @@ fn an_archive_goes_if_nothing_else_is_in_it() {
     clean(&path, &[]).run().exits(2).says(["2 images"]);
     let mut one = path.clone().into_os_string();
     one.push(":v1");
-    clean(&one, &[]).run().exits(7).says(["is kept: it holds what was not"]);
+    clean(&one, &[]).run().exits(7).says(["is kept: it holds more than this image"]);
     clean(&path, &["--keep=1"]).run().exits(2).says(["--keep"]);
     fs::write(&path, "no archive").unwrap();
     clean(&path, &[]).run().exits(3);
@@ -324,4 +324,142 @@ fn an_engine_loses_the_name_and_nothing_by_force() {
         assert_eq!(names(), [1], "{kind:?}");
         clean("app:v9", &[]).exits(3);
     }
+}
+
+#[test]
+fn a_name_that_stands_there_twice_is_one_name() {
+    let layout = aged(2);
+    let mut index = layout.index();
+    let twice = index["manifests"][1].clone();
+    index["manifests"].as_array_mut().unwrap().push(twice);
+    layout.write_index(&index);
+    clean(layout.path(), &["--keep", "1"]).run().exits(0);
+    assert_eq!((layout.names(), layout.entries().len()), (vec!["n1".to_owned()], 2));
+    // What cosign hangs on an image is no name of its own.
+    let hung = layout.image(&[layout.layer(9)]);
+    layout.list(&hung, Some(&format!("sha256-{}.sig", "a".repeat(64))));
+    clean(layout.path(), &["--keep", "1"]).run().exits(0).says(["nothing to remove"]);
+}
+
+#[test]
+fn values_that_nobody_understands_survive_as_they_were_written() {
+    let layout = aged(2);
+    let path = layout.path().join("index.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let odd = r#""number":12345678901234567890123,"large":1e999,"half":"\ud800","#;
+    fs::write(&path, text.replacen('{', &format!("{{{odd}"), 1)).unwrap();
+    clean(layout.choosing(":n0"), &[]).run().exits(0);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(odd) && text.contains("\"n1\"") && !text.contains("\"n0\""), "{text}");
+}
+
+#[test]
+fn what_cannot_be_read_of_an_unknown_type_keeps_everything() {
+    let layout = aged(1);
+    let shared = layout.layer(4000);
+    layout.list(&layout.image(std::slice::from_ref(&shared)), Some("image"));
+    let text = json!({"blobs": [shared]}).to_string();
+    let artifact = layout.add("application/vnd.example.unknown", text.as_bytes());
+    layout.list(&artifact, Some("artifact"));
+    let file = layout.blob(digest(&artifact));
+    let open = |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    for path in [layout.path(), &layout.path().join("blobs"), &layout.path().join("blobs/sha256")] {
+        open(path, 0o777);
+    }
+    open(&file, 0o000);
+    let blobs = layout.blobs();
+    clean(layout.choosing(":image"), &[]).unprivileged().run().exits(7).says([digest(&artifact), "is kept"]);
+    assert_eq!((layout.blobs(), layout.names().len()), (blobs, 3));
+    open(&file, 0o644);
+    clean(layout.choosing(":image"), &[]).run().exits(0);
+    assert!(layout.blob(digest(&shared)).exists());
+    // A text that is no document may name blobs all the same.
+    fs::write(&file, &text[..text.len() - 1]).unwrap();
+    clean(layout.choosing(":n0"), &["--prune-orphans=0s"]).run().exits(0);
+    assert!(layout.blob(digest(&shared)).exists());
+}
+
+#[test]
+fn what_a_link_within_the_layout_leads_to_stays() {
+    let layout = aged(2);
+    let reach = layout.reach(&layout.named("n0"));
+    let only = reach.blobs.difference(&layout.reach(&layout.named("n1")).blobs).next().unwrap().clone();
+    let name = "c".repeat(128);
+    fs::create_dir(layout.path().join("blobs/sha512")).unwrap();
+    std::os::unix::fs::symlink(layout.blob(&only), layout.path().join("blobs/sha512").join(&name)).unwrap();
+    let linked = json!({"mediaType": "application/vnd.example.link", "digest": format!("sha512:{name}"), "size": 1});
+    layout.list(&linked, Some("link"));
+    clean(layout.choosing(":n0"), &[]).run().exits(0);
+    assert!(layout.blob(&only).exists());
+}
+
+#[test]
+fn what_was_cut_short_is_ended_and_nothing_else() {
+    let open = |path: &Path, mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    let cut = || {
+        let layout = aged(2);
+        for path in [layout.parent(), layout.path(), &layout.path().join("blobs")] {
+            open(path, 0o777);
+        }
+        let folder = layout.path().join("blobs/sha256");
+        open(&folder, 0o555);
+        let ran = clean(layout.choosing(":n0"), &[]).unprivileged().run().exits(7);
+        assert!(ran.stderr.contains("n0 is gone"), "{}", ran.stderr);
+        open(&folder, 0o777);
+        layout
+    };
+    for again in ["", ":n0"] {
+        let layout = cut();
+        clean(layout.choosing(again), &[]).unprivileged().run().exits(0).says(["removed"]);
+        assert_eq!((layout.names(), layout.blobs()), (vec!["n1".to_owned()], needed(&layout)), "{again:?}");
+        let left = layout.path().read_dir().unwrap().count();
+        assert_eq!(left, 3, "nothing of ours is left");
+        // It is over, and the same says what it says of every layout.
+        clean(layout.choosing(":n0"), &[]).run().exits(2);
+    }
+}
+
+#[test]
+fn a_layout_whose_blobs_lie_elsewhere_is_left_as_it_is() {
+    let layout = aged(2);
+    let elsewhere = layout.parent().join("elsewhere");
+    fs::rename(layout.path().join("blobs"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, layout.path().join("blobs")).unwrap();
+    let before = Tree::of(layout.parent());
+    for options in [&["--follow-symlinks"][..], &["--follow-symlinks", "--dry-run"]] {
+        clean(layout.choosing(":n0"), options).run().exits(7).says(["lies outside of the layout"]);
+        before.is_unchanged(layout.parent());
+    }
+}
+
+#[test]
+fn what_refers_to_the_image_and_has_a_name_stays() {
+    let layout = aged(1);
+    let image = layout.entries()[0].clone();
+    let bare = json!({"mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"]});
+    layout.list(&layout.referrer(&bare, "named"), Some("note"));
+    layout.list(&layout.referrer(&bare, "without a name"), None);
+    let blobs = layout.blobs();
+    // The note's subject is the image, and that note stays: so does all that it says something of.
+    clean(layout.choosing(":n0"), &[]).run().exits(0).says(["and no blob removed"]);
+    assert_eq!((layout.names(), layout.blobs()), (vec!["note".to_owned()], blobs));
+}
+
+#[test]
+fn why_a_folder_stays_is_said() {
+    let layout = aged(1);
+    fs::write(layout.path().join("note\n.txt"), "somebody's").unwrap();
+    for options in [&["--dry-run"][..], &[]] {
+        clean(layout.path(), options).run().exits(0).says(["the folder stays: note\u{fffd}.txt is in it"]);
+    }
+}
+
+#[test]
+fn another_process_that_has_the_layout_is_waited_for_and_not_for_ever() {
+    let layout = aged(2);
+    let before = Tree::of(layout.parent());
+    let held = File::open(layout.path()).unwrap();
+    held.lock().unwrap();
+    clean(layout.choosing(":n0"), &["--timeout=1"]).run().exits(7).says(["another process has locked it"]);
+    before.is_unchanged(layout.parent());
 }

@@ -45,9 +45,6 @@ const STEPS: usize = 12;
 /// Whether lists of referrers may list what refers to something else, or refer to something themselves.
 const LISTS_OF_OTHERS: bool = false;
 
-/// Whether an `index.json` of several blocks that goes with its folder counts as it was before the images left it.
-const INDEX_AS_IT_WAS: bool = false;
-
 /// Which orphans go as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Prune {
@@ -55,9 +52,6 @@ enum Prune {
     Old,
     All,
 }
-
-/// The least that a file takes on disk, in bytes.
-const BLOCK: u64 = 4096;
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -82,12 +76,10 @@ fn clean(layout: &Layout, image: &Image, chosen: &Chosen, prune: Prune) -> Resul
     };
     let task = Task { removals: vec![Removal::of(layout, image, chosen)], orphans, keeps_folder: false };
     let folder = layout.folder().unwrap();
-    let small = fs::metadata(folder.root().join("index.json")).is_ok_and(|index| index.len() <= BLOCK);
     let planned = layout::plan(folder, &task);
-    let cleaned = layout::clean(folder, &task, || false, || true);
+    let alone = layout::alone(folder, || false, || false).expect("nobody else is at it").expect("it is there");
+    let cleaned = layout::clean(folder, &task, &alone, || true);
     if let Ok(cleaned) = &cleaned {
-        let freed = if small || INDEX_AS_IT_WAS { None } else { Some(cleaned.freed) };
-        let planned = planned.map(|planned| Cleaned { freed: freed.unwrap_or(planned.freed), ..planned });
         assert_eq!(planned.as_ref().ok(), Some(cleaned), "what a dry run says");
     }
     cleaned
@@ -295,9 +287,7 @@ fn check(
     if folder {
         gone = before.0.keys().cloned().collect();
     }
-    if !folder || INDEX_AS_IT_WAS || before.0[Path::new("index.json")].size <= BLOCK {
-        same("bytes freed", &cleaned.freed, &before.freed_by(&gone))?;
-    }
+    same("bytes freed", &cleaned.freed, &before.freed_by(&gone))?;
     if folder {
         same("what is there of a folder that goes", &root.exists(), &false)?;
         return Ok(Snapshot::default());
