@@ -15,7 +15,7 @@ use crate::cleanup::journal::Journal;
 use crate::cleanup::layout::Task;
 use crate::cleanup::oldest::{self, Age, Limits};
 use crate::cleanup::removal::{Names, Removal};
-use crate::cleanup::{self, Cleaned, archive, blobs, skeleton};
+use crate::cleanup::{self, Cleaned, CleanupError, archive, blobs, skeleton};
 use crate::clock;
 use crate::error::Error;
 use crate::event::{Event, Reporter};
@@ -138,8 +138,17 @@ fn in_layout(
         let layout = Layout::open(path, cleaning.follow_symlinks)?;
         return Ok(cleanup::layout::plan(&folder, &task(&layout, cleaning, reporter)?)?);
     }
-    // Before anything is decided: a name may be given anew while somebody else is waited for. What is no layout isn't locked.
-    Layout::open(path, cleaning.follow_symlinks)?;
+    // What is no layout isn't locked; but half of one may be what a crash left.
+    match Layout::open(path, cleaning.follow_symlinks) {
+        Err(error @ LayoutError::NoLayout { .. }) if cleaning.source.choice == Choice::Only => {
+            let half = skeleton::remove_half(&folder)
+                .map_err(|left| CleanupError::Left { cleaned: Cleaned::default(), left: vec![left] })?;
+            let freed = half.ok_or(error)?;
+            return Ok(Cleaned { folder: true, freed, ..Cleaned::default() });
+        }
+        opened => drop(opened?),
+    }
+    // Before anything is decided: a name may be given anew while somebody else is waited for.
     let Some(alone) = cleanup::layout::alone(&folder, wait, || cancel.is_cancelled())? else {
         return Ok(Cleaned::default());
     };

@@ -10,7 +10,7 @@ use crate::oci::descriptor::Descriptor;
 use crate::oci::digest::Digest;
 use crate::oci::manifest::Manifest;
 use crate::source::folder::Folder;
-use crate::source::layout::{Chosen, Layout, is_referrers_index};
+use crate::source::layout::{Chosen, Layout};
 
 /// Which of an image's entries go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,9 +54,7 @@ impl Removal {
     pub fn outright(layout: &Layout, descriptor: &Descriptor, names: Names) -> Self {
         let found = layout.look(descriptor, true);
         let mut removal = Self::new(layout, &descriptor.digest, &found.nodes, names);
-        for entry in layout.entries().iter().filter(|entry| entry.ref_name().is_some() && !is_referrers_index(entry)) {
-            removal.referrers.remove(&entry.digest);
-        }
+        removal.referrers.retain(|digest, _| !layout.names(digest));
         removal
     }
 
@@ -78,7 +76,7 @@ impl Removal {
         };
         let subjects: HashMap<String, &Digest> =
             manifests.keys().copied().chain([root]).map(|digest| (digest.referrers_tag(), digest)).collect();
-        for entry in layout.entries().iter().filter(|entry| is_referrers_index(entry)) {
+        for entry in layout.lists() {
             if let Some(subject) = entry.ref_name().and_then(|name| subjects.get(name))
                 && lists_ours(entry)
             {
@@ -167,12 +165,15 @@ pub(super) fn decide(folder: &Folder, entries: &[Descriptor], removals: &[Remova
     }
     // What refers to something that stays, under another name or as a part of another image, stays with it.
     let is_kept = |entry: &Descriptor, reach: &Reach| subject(entry).is_some_and(|subject| reach.has(subject));
-    let returns = |going: &[bool], reach: &Reach| {
-        (0..entries.len()).find(|at| going[*at] && !taken[*at] && is_kept(&entries[*at], reach))
-    };
-    while let Some(at) = returns(&going, &reach) {
-        going[at] = false;
-        reach.add(&entries[at])?;
+    let mut is_settled = false;
+    while !is_settled {
+        is_settled = true;
+        for (at, entry) in entries.iter().enumerate() {
+            if going[at] && !taken[at] && is_kept(entry, &reach) {
+                (going[at], is_settled) = (false, false);
+                reach.add(entry)?;
+            }
+        }
     }
     Ok(Decision { going, taken, needed: reach.all() })
 }

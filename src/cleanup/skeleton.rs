@@ -125,6 +125,24 @@ pub(crate) fn sweep(root: &Path) -> Option<u64> {
     swept
 }
 
+/// Removes half a skeleton, which a crash left where a folder can't be moved aside; gives the bytes that came back on disk, or
+/// `None` if it is none.
+///
+/// # Errors
+/// With what is left, and why.
+pub(crate) fn remove_half(folder: &Folder) -> Result<Option<u64>, Left> {
+    let root = folder.root();
+    let left = |source| Left { path: root.to_owned(), source };
+    let there = FILES.iter().filter(|file| fs::symlink_metadata(root.join(file)).is_ok()).count();
+    match parts(root, folder, None).map_err(left)? {
+        Parts::All(parts) if there == 1 => {
+            let freed = blobs::would_free(parts.iter());
+            dissolve(root).map(|()| Some(freed)).map_err(left)
+        }
+        Parts::All(_) | Parts::Foreign(_) => Ok(None),
+    }
+}
+
 /// What a skeleton's name begins with while it is removed.
 fn prefix(root: &Path) -> String {
     format!(".{}.ecr-push-", root.file_name().unwrap_or_default().to_string_lossy())

@@ -206,6 +206,12 @@ pub struct Layout {
     entries: Vec<Descriptor>,
     /// What can be read and names a subject, with that.
     referrers: Vec<(Descriptor, Digest)>,
+    /// Their places, by subject.
+    by_subject: HashMap<Digest, Vec<usize>>,
+    /// The places of entries that are lists of referrers.
+    lists: Vec<usize>,
+    /// What other entries give a name to.
+    named: HashSet<Digest>,
 }
 
 impl Layout {
@@ -245,8 +251,16 @@ impl Layout {
             return Err(LayoutError::Version { path: path.to_owned(), found: marker.image_layout_version });
         }
         let entries = parse_index(path, &files.document(path, "index.json")?)?;
-        let mut layout = Self { files, path: path.to_owned(), entries, referrers: Vec::new() };
+        let lists = entries.iter().enumerate().filter(|(_, entry)| is_referrers_index(entry)).map(|(at, _)| at);
+        let (lists, referrers, by_subject): (Vec<usize>, _, _) = (lists.collect(), Vec::new(), HashMap::new());
+        let others = entries.iter().enumerate().filter(|(at, _)| lists.binary_search(at).is_err());
+        let named =
+            others.filter(|(_, entry)| entry.ref_name().is_some()).map(|(_, entry)| entry.digest.clone()).collect();
+        let mut layout = Self { files, path: path.to_owned(), entries, referrers, by_subject, lists, named };
         layout.referrers = layout.find_referrers();
+        for (at, (_, subject)) in layout.referrers.iter().enumerate() {
+            layout.by_subject.entry(subject.clone()).or_default().push(at);
+        }
         Ok(layout)
     }
 
@@ -269,6 +283,17 @@ impl Layout {
     #[must_use]
     pub fn entries(&self) -> &[Descriptor] {
         &self.entries
+    }
+
+    /// The entries that are lists of referrers, as the referrers tag schema has them.
+    pub fn lists(&self) -> impl Iterator<Item = &Descriptor> {
+        self.lists.iter().map(|at| &self.entries[*at])
+    }
+
+    /// Whether an entry gives a name to it, and not as to a list of referrers.
+    #[must_use]
+    pub fn names(&self, digest: &Digest) -> bool {
+        self.named.contains(digest)
     }
 
     /// The images in it, once each, with their names. Referrers of images that are here too are not images of their own.
@@ -406,10 +431,11 @@ impl Layout {
         .collect()
     }
 
-    /// A referrer of what was seen that wasn't seen itself.
+    /// A referrer of what was seen that wasn't seen itself: the first of them.
     fn referrer_of(&self, seen: &HashSet<Digest>) -> Option<Descriptor> {
-        let wanted = |(entry, subject): &&(Descriptor, Digest)| !seen.contains(&entry.digest) && seen.contains(subject);
-        self.referrers.iter().find(wanted).map(|(entry, _)| entry.clone())
+        let referring = seen.iter().filter_map(|subject| self.by_subject.get(subject)).flatten();
+        let first = referring.filter(|at| !seen.contains(&self.referrers[**at].0.digest)).min()?;
+        Some(self.referrers[*first].0.clone())
     }
 
     /// What refers to something, each with its subject: of the entries, and of those in referrers indexes behind them, those

@@ -463,3 +463,23 @@ fn another_process_that_has_the_layout_is_waited_for_and_not_for_ever() {
     clean(layout.choosing(":n0"), &["--timeout=1"]).run().exits(7).says(["another process has locked it"]);
     before.is_unchanged(layout.parent());
 }
+
+#[test]
+fn half_a_skeleton_is_removed_and_nothing_more() {
+    for gone in ["oci-layout", "index.json"] {
+        let layout = Layout::empty();
+        fs::remove_dir_all(layout.path().join("blobs")).unwrap();
+        fs::remove_file(layout.path().join(gone)).unwrap();
+        let note = layout.path().join("note");
+        fs::write(&note, "somebody's").unwrap();
+        clean(layout.path(), &[]).run().exits(3);
+        fs::remove_file(note).unwrap();
+        clean(layout.path(), &["--dry-run"]).run().exits(3);
+        clean(layout.path(), &[]).run().exits(0);
+        assert_eq!(left(&layout), Vec::<String>::new());
+    }
+    // An empty folder is nobody's layout.
+    let folder = TempDir::with_prefix("ecr-push-empty-").unwrap();
+    clean(folder.path(), &[]).run().exits(3);
+    assert!(folder.path().exists());
+}
