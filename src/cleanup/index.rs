@@ -1,8 +1,6 @@
 //! `index.json`, and the same without some of its entries: every other byte of a value stays as somebody wrote it.
 
 use std::fmt;
-use std::thread;
-use std::time::Duration;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, de};
@@ -11,29 +9,14 @@ use serde_json::value::RawValue;
 use crate::cause::Cause;
 use crate::oci::descriptor::Descriptor;
 use crate::source::folder::Folder;
-use crate::source::layout::{LayoutError, parse_index, read_file};
+use crate::source::layout::{LayoutError, read_index};
 
-/// How often an index that a builder is writing in place is read again, and after how long.
-const HALF: (usize, Duration) = (50, Duration::from_millis(10));
-
-/// The bytes of `index.json`, and its entries. One that makes no sense is read again for a while: builders write theirs in
-/// place.
+/// The bytes of `index.json`, and its entries.
 ///
 /// # Errors
 /// When it can't be read, or goes on making no sense.
 pub(super) fn read(folder: &Folder) -> Result<(Vec<u8>, Vec<Descriptor>), LayoutError> {
-    let root = folder.root();
-    let (most, pause) = HALF;
-    let mut rounds = 0;
-    loop {
-        let bytes = read_file(root, "index.json", folder.follows_symlinks())?;
-        match parse_index(root, &bytes) {
-            Ok(entries) => return Ok((bytes, entries)),
-            Err(error) if rounds == most => return Err(error),
-            Err(_) => thread::sleep(pause),
-        }
-        rounds += 1;
-    }
+    read_index(folder.root(), folder.follows_symlinks())
 }
 
 /// `index.json` without the entries that go.

@@ -28,8 +28,9 @@ pub enum Names {
 pub struct Removal {
     names: Names,
     root: Digest,
-    /// What refers to it or to what is part of it, be it part of it too, each with its subject.
-    referrers: HashMap<Digest, Digest>,
+    /// What refers to it or to what is part of it, be it part of it too, each with all that it refers to: a list refers to what it
+    /// is called after, and to what those on it refer to.
+    referrers: HashMap<Digest, HashSet<Digest>>,
     /// Its manifests, configs and layers, as their files looked when SOURCE was read: one that was written anew since is
     /// somebody's who is about to name it. None where a file couldn't be looked at.
     reached: HashMap<Digest, Option<Stamp>>,
@@ -63,7 +64,7 @@ impl Removal {
         let subject = |node: &Node| {
             let Manifest { digest, subject: Some(subject), .. } = &node.manifest else { return None };
             let refers = digest != root && manifests.contains_key(&subject.digest);
-            refers.then(|| (digest.clone(), subject.digest.clone()))
+            refers.then(|| (digest.clone(), HashSet::from([subject.digest.clone()])))
         };
         // A part of the image may refer to another, and have an entry of its own besides.
         let mut referrers: HashMap<_, _> = nodes.iter().filter_map(subject).collect();
@@ -80,7 +81,12 @@ impl Removal {
             if let Some(subject) = entry.ref_name().and_then(|name| subjects.get(name))
                 && lists_ours(entry)
             {
-                referrers.insert(entry.digest.clone(), (*subject).clone());
+                let list = layout.manifest_of(entry);
+                let listed = list.iter().flat_map(Manifest::children).filter_map(|it| manifests.get(&it.digest));
+                let theirs = listed.filter_map(|node| node.manifest.subject.as_ref());
+                let own = list.as_ref().and_then(|list| list.subject.as_ref());
+                let subjects = theirs.chain(own).map(|subject| &subject.digest).chain([*subject]);
+                referrers.entry(entry.digest.clone()).or_default().extend(subjects.cloned());
             }
         }
         let blobs = nodes.iter().flat_map(|node| node.manifest.blobs()).map(|blob| &blob.digest);
@@ -148,8 +154,10 @@ pub(super) fn decide(folder: &Folder, entries: &[Descriptor], removals: &[Remova
             return Err(CleanupError::NameMoved { path, name, now });
         }
     }
-    let subjects: HashMap<&Digest, &Digest> = removals.iter().flat_map(|removal| &removal.referrers).collect();
-    let subject = |entry: &Descriptor| subjects.get(&entry.digest).copied();
+    let mut subjects: HashMap<&Digest, HashSet<&Digest>> = HashMap::new();
+    for (referrer, theirs) in removals.iter().flat_map(|removal| &removal.referrers) {
+        subjects.entry(referrer).or_default().extend(theirs);
+    }
     let mut by_root: HashMap<&Digest, Vec<&Removal>> = HashMap::new();
     for removal in removals {
         by_root.entry(&removal.root).or_default().push(removal);
@@ -158,13 +166,15 @@ pub(super) fn decide(folder: &Folder, entries: &[Descriptor], removals: &[Remova
         |entry: &Descriptor| by_root.get(&entry.digest).is_some_and(|all| all.iter().any(|it| it.takes(entry)));
     let taken: Vec<bool> = entries.iter().map(is_named).collect();
     let mut going: Vec<bool> =
-        entries.iter().zip(&taken).map(|(entry, taken)| *taken || subject(entry).is_some()).collect();
+        entries.iter().zip(&taken).map(|(entry, taken)| *taken || subjects.contains_key(&entry.digest)).collect();
     let mut reach = Reach::of(folder);
     for (entry, _) in entries.iter().zip(&going).filter(|(_, going)| !**going) {
         reach.add(entry)?;
     }
     // What refers to something that stays, under another name or as a part of another image, stays with it.
-    let is_kept = |entry: &Descriptor, reach: &Reach| subject(entry).is_some_and(|subject| reach.has(subject));
+    let is_kept = |entry: &Descriptor, reach: &Reach| {
+        subjects.get(&entry.digest).is_some_and(|subjects| subjects.iter().any(|subject| reach.has(subject)))
+    };
     let mut is_settled = false;
     while !is_settled {
         is_settled = true;

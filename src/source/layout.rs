@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -250,7 +251,10 @@ impl Layout {
         if marker.image_layout_version != VERSION {
             return Err(LayoutError::Version { path: path.to_owned(), found: marker.image_layout_version });
         }
-        let entries = parse_index(path, &files.document(path, "index.json")?)?;
+        let entries = match &files {
+            Files::Folder(folder) => self::read_index(path, folder.follows_symlinks())?.1,
+            Files::Archive(_) | Files::Export(_) => parse_index(path, &files.document(path, "index.json")?)?,
+        };
         let lists = entries.iter().enumerate().filter(|(_, entry)| is_referrers_index(entry)).map(|(at, _)| at);
         let (lists, referrers, by_subject): (Vec<usize>, _, _) = (lists.collect(), Vec::new(), HashMap::new());
         let others = entries.iter().enumerate().filter(|(at, _)| lists.binary_search(at).is_err());
@@ -478,6 +482,28 @@ pub fn is_referrers_index(entry: &Descriptor) -> bool {
         })
     };
     entry.media_type.kind() == Kind::Index && entry.ref_name().is_some_and(by_schema)
+}
+
+/// How often an index that a builder is writing in place is read again, and after how long.
+const HALF: (usize, Duration) = (50, Duration::from_millis(10));
+
+/// Reads `index.json` of the folder at `path`: its bytes, and its entries. One that makes no sense is read again for a while, since
+/// builders write theirs in place. Blocks.
+///
+/// # Errors
+/// When it can't be read, or goes on making no sense.
+pub fn read_index(path: &Path, follow_symlinks: bool) -> Result<(Vec<u8>, Vec<Descriptor>), LayoutError> {
+    let (most, pause) = HALF;
+    let mut rounds = 0;
+    loop {
+        let bytes = read_file(path, "index.json", follow_symlinks)?;
+        match parse_index(path, &bytes) {
+            Ok(entries) => return Ok((bytes, entries)),
+            Err(error) if rounds == most => return Err(error),
+            Err(_) => std::thread::sleep(pause),
+        }
+        rounds += 1;
+    }
 }
 
 /// Reads the bytes of `index.json`.

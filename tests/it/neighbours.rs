@@ -159,7 +159,7 @@ proptest! {
         let chosen = layout.choose(&choice).unwrap();
         let image = layout.read(&chosen, &[], true).unwrap();
         let task = Task { removals: vec![Removal::of(&layout, &image, &chosen)], ..Task::default() };
-        let alone = alone(layout.folder().unwrap(), || false, || false).unwrap().unwrap();
+        let alone = alone(layout.folder().unwrap(), || true, || false).unwrap().unwrap();
         clean(layout.folder().unwrap(), &task, &alone, || true).unwrap();
 
         prop_assert!(made.blob(digest(&orphan)).exists());

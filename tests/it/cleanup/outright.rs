@@ -483,3 +483,24 @@ fn half_a_skeleton_is_removed_and_nothing_more() {
     clean(folder.path(), &[]).run().exits(3);
     assert!(folder.path().exists());
 }
+
+#[test]
+fn a_list_that_refers_to_what_stays_does_so_too() {
+    let layout = aged(1);
+    let entry = layout.entries()[0].clone();
+    let image = json!({"mediaType": entry["mediaType"], "digest": entry["digest"], "size": entry["size"]});
+    layout.list(&image, Some("again"));
+    let note = layout.referrer(&image, "a note");
+    layout.list(&note, None);
+    let index = |children: &[&Value]| {
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let index = json!({"schemaVersion": 2, "mediaType": kind, "manifests": children, "subject": note});
+        layout.add(kind, index.to_string().as_bytes())
+    };
+    // Called after something that only itself has, and of the note all the same.
+    let inner = index(&[&note]);
+    layout.list(&index(&[&inner]), Some(&digest(&inner).replace(':', "-")));
+    let (entries, blobs) = (layout.entries().len(), layout.blobs());
+    clean(layout.choosing(":again"), &[]).run().exits(0).says(["and no blob removed"]);
+    assert_eq!((layout.entries().len(), layout.blobs()), (entries - 1, blobs));
+}
