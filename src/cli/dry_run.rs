@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use ecr_push::error::Error;
-use ecr_push::event::{Event, Reporter};
+use ecr_push::event::Reporter;
 use ecr_push::job::forecast::{Foreseen, forecast};
 use ecr_push::oci::digest::Digest;
 use ecr_push::plan::{Look, Target};
@@ -27,11 +27,8 @@ const SCHEMA_VERSION: u32 = 1;
 
 /// Says what a push would do, and gives the exit status.
 pub(super) async fn run(settings: &Settings, source: &OsString) -> u8 {
-    let shown = Arc::new(Shown::new(settings));
+    let shown = Shown::begin(settings);
     let reporter: Arc<dyn Reporter> = shown.clone();
-    for text in &settings.warnings {
-        reporter.report(&Event::Warning { text: text.clone() });
-    }
     let cancel = CancellationToken::new();
     let signals = signals::catch(cancel.clone());
     let foreseen = forecast(&settings.job, &reporter, &cancel).await;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use ecr_push::error::Error;
-use ecr_push::event::{Event, Reporter};
+use ecr_push::event::Reporter;
 use ecr_push::job::{self, Pushed};
 use ecr_push::report::{Cleanup, Report};
 use tokio_util::sync::CancellationToken;
@@ -24,11 +24,8 @@ const INTERRUPTED: u8 = 130;
 
 /// Pushes, and gives the exit status.
 pub(super) async fn run(settings: &Settings, source: &OsString) -> u8 {
-    let shown = Arc::new(Shown::new(settings));
+    let shown = Shown::begin(settings);
     let reporter: Arc<dyn Reporter> = shown.clone();
-    for text in &settings.warnings {
-        reporter.report(&Event::Warning { text: text.clone() });
-    }
     let cancel = CancellationToken::new();
     let signals = signals::catch(cancel.clone());
     let mut digests = Ok(());

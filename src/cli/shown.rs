@@ -1,7 +1,7 @@
 //! What people see while a push runs, and what has to be said of it if it is stopped.
 
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ecr_push::event::{Event, Reporter};
 
@@ -74,7 +74,16 @@ impl Shown {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    pub(super) fn new(settings: &Settings) -> Self {
+    /// Begins to show a run, with what the user should know before anything else.
+    pub(super) fn begin(settings: &Settings) -> Arc<Self> {
+        let shown = Arc::new(Self::new(settings));
+        for text in &settings.warnings {
+            shown.report(&Event::Warning { text: text.clone() });
+        }
+        shown
+    }
+
+    fn new(settings: &Settings) -> Self {
         let inner: Option<Box<dyn Reporter>> = match settings.progress {
             _ if settings.quiet => None,
             Progress::None => None,
